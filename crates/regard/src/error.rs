@@ -1,0 +1,125 @@
+//! What can be wrong with a request, said in numbers.
+
+use std::fmt;
+
+/// Why an attention call or a view was refused.
+///
+/// Every error is found before anything is written to an output.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum AttentionError {
+    /// An axis has another size than the rest of the request implies.
+    ShapeMismatch {
+        /// The axis, as in `"key.head_dim"`.
+        axis: &'static str,
+        /// The size that the other arguments imply.
+        expected: usize,
+        /// The size that was given.
+        found: usize,
+    },
+    /// `num_kv_heads` does not divide `num_heads`.
+    HeadGroups {
+        /// Query heads.
+        num_heads: usize,
+        /// Key and value heads.
+        num_kv_heads: usize,
+    },
+    /// `head_dim` is zero, so no score is defined.
+    ZeroHeadDim,
+    /// A product of sizes or strides does not fit the address space.
+    SizeOverflow {
+        /// The quantity that overflows.
+        what: &'static str,
+    },
+    /// A slice is shorter than its shape and strides reach.
+    OutOfBounds {
+        /// The view or buffer.
+        what: &'static str,
+        /// Elements that shape and strides reach.
+        needed: usize,
+        /// Elements in the slice.
+        found: usize,
+    },
+    /// Two positions of an output share an element.
+    OverlappingOutput {
+        /// The strides given, in elements: batch, head, sequence, dimension.
+        strides: [usize; 4],
+    },
+    /// An array view is not one contiguous block of memory, or runs backwards.
+    NotContiguous,
+    /// A number that must be finite (and, for some, positive) is not.
+    InvalidNumber {
+        /// The option.
+        what: &'static str,
+        /// The value given.
+        found: f32,
+    },
+    /// A size that must divide another does not.
+    NotDivisible {
+        /// What should be divided, as in `"model_dim by num_heads"`.
+        what: &'static str,
+        /// The size to divide.
+        size: usize,
+        /// The divisor.
+        divisor: usize,
+    },
+    /// A buffer could not be allocated.
+    AllocationFailed {
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// The instruction set asked for (by configuration or `REGARD_ISA`) is not one this machine and build have.
+    UnavailableIsa {
+        /// What was asked for.
+        requested: String,
+        /// What there is.
+        available: String,
+    },
+    /// A weight that a layer needs is missing from a file, or has a type or shape it cannot use.
+    Weight {
+        /// The tensor's name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl fmt::Display for AttentionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ShapeMismatch { axis, expected, found } => {
+                write!(f, "{axis}: expected size {expected}, found {found}")
+            }
+            Self::HeadGroups { num_heads, num_kv_heads } => write!(
+                f,
+                "num_kv_heads must divide num_heads: found {num_kv_heads} kv heads for {num_heads} query heads"
+            ),
+            Self::ZeroHeadDim => write!(f, "head_dim: expected at least 1, found 0"),
+            Self::SizeOverflow { what } => write!(f, "{what}: size does not fit the address space"),
+            Self::OutOfBounds { what, needed, found } => {
+                write!(f, "{what}: shape and strides reach {needed} elements, the slice has {found}")
+            }
+            Self::OverlappingOutput { strides } => write!(
+                f,
+                "output: strides {strides:?} let two positions share an element; an output needs distinct ones"
+            ),
+            Self::NotContiguous => write!(
+                f,
+                "array view: expected one contiguous block with non-negative strides; make a standard-layout copy"
+            ),
+            Self::InvalidNumber { what, found } => {
+                write!(f, "{what}: expected a finite number, found {found}")
+            }
+            Self::NotDivisible { what, size, divisor } => {
+                write!(f, "cannot divide {what}: {size} is not a multiple of {divisor}")
+            }
+            Self::AllocationFailed { bytes } => write!(f, "could not allocate {bytes} bytes"),
+            Self::UnavailableIsa { requested, available } => {
+                write!(f, "instruction set {requested:?} is not available here; choose one of: {available}")
+            }
+            Self::Weight { name, problem } => write!(f, "weight {name}: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for AttentionError {}

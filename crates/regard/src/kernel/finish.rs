@@ -1,0 +1,112 @@
+//! What a finished row becomes: an output, or a part of one that is merged later.
+
+use pulp::Simd;
+
+use super::online_softmax::{RowState, merge};
+use super::plan::{MAX_KEY_SPLITS, Merge, Plan};
+use super::row_mask::RowMask;
+use super::rows::{RowSink, RowSource};
+use super::scratch::WorkerScratch;
+use crate::config::CheckedConfig;
+use crate::shape::AttentionShape;
+
+/// One forward call, as every worker sees it.
+pub(super) struct Problem<'a> {
+    pub(super) shape: &'a AttentionShape,
+    pub(super) config: &'a CheckedConfig<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) query: &'a dyn RowSource,
+    pub(super) key: &'a dyn RowSource,
+    pub(super) value: &'a dyn RowSource,
+    pub(super) sink: &'a dyn RowSink,
+    /// Multiplies queries as they are read: a power of two with the scale's sign, so exact.
+    pub(super) query_factor: f32,
+    /// Multiplies scores: the rest of the scale, times log₂e.
+    pub(super) score_factor: f32,
+}
+
+impl Problem<'_> {
+    /// Splits a scale so that neither product overflows before the score itself would: a scale below 1
+    /// takes its power of two to the queries, one above 1 leaves them alone.
+    pub(super) fn split_scale(scale: f32) -> (f32, f32) {
+        if scale == 0.0 {
+            return (1.0, 0.0);
+        }
+        let exponent = f64::from(scale).abs().log2().floor().clamp(-126.0, 0.0);
+        let power = exponent.exp2() as f32;
+        let rest = f64::from(scale).abs() / f64::from(power) * std::f64::consts::LOG2_E;
+        (power.copysign(scale), rest as f32)
+    }
+}
+
+/// Writes the rows of a piece that saw all its keys, or keeps them as a partial result:
+/// `[rows][columns]` outputs, then each row's maximum, then each row's sum.
+pub(super) fn write_rows(
+    problem: &Problem<'_>,
+    masks: &[RowMask],
+    states: &[RowState],
+    (scratch, partial): (&mut WorkerScratch<'_>, Option<&mut [f32]>),
+) {
+    let columns = problem.plan.padded_value_dim;
+    if let Some(partial) = partial {
+        let rows = problem.plan.block_rows();
+        partial[..masks.len() * columns].copy_from_slice(&scratch.output[..masks.len() * columns]);
+        for (r, state) in states.iter().enumerate() {
+            partial[rows * columns + r] = state.max;
+            partial[rows * columns + rows + r] = state.sum;
+        }
+        return;
+    }
+    for (r, (mask, &state)) in masks.iter().zip(states).enumerate() {
+        let output = &mut scratch.output[r * columns..][..problem.shape.value_head_dim];
+        write_row(problem, mask, state, output);
+    }
+}
+
+/// Divides by the sum and writes: a row that may attend to nothing is 0 and −∞, decided by the mask.
+fn write_row(problem: &Problem<'_>, mask: &RowMask, state: RowState, output: &mut [f32]) {
+    let log_sum_exp = if state.sum == 0.0 && !mask.allows_any(problem.config) {
+        output.fill(0.0);
+        f32::NEG_INFINITY
+    } else {
+        for out in output.iter_mut() {
+            *out /= state.sum;
+        }
+        state.log_sum_exp()
+    };
+    // SAFETY: every row belongs to exactly one piece or one merge (`Plan::cut`), and each is taken by exactly
+    // one worker (the queues of `run.rs`).
+    unsafe { problem.sink.write_row([mask.batch, mask.head, mask.row], output, log_sum_exp) };
+}
+
+/// Merges the partial results of rows whose keys were split, in the order of the keys, and writes them.
+#[inline(always)]
+pub(super) fn merge_partials<S: Simd>(
+    simd: S,
+    problem: &Problem<'_>,
+    (job, partials): (&Merge, &[f32]),
+    output: &mut [f32],
+) {
+    let (rows, columns) = (problem.plan.block_rows(), problem.plan.padded_value_dim);
+    let part_len = problem.plan.partial_len();
+    let parts = &partials[job.first_partial * part_len..][..job.num_parts * part_len];
+    let all_keys = 0..problem.config.mask.key_len(job.batch);
+    let output = &mut output[..problem.shape.value_head_dim];
+    for (r, row) in job.rows.clone().enumerate() {
+        let mut states = [RowState::EMPTY; MAX_KEY_SPLITS];
+        let mut weights = [0.0; MAX_KEY_SPLITS];
+        for (state, part) in states.iter_mut().zip(parts.chunks_exact(part_len)) {
+            *state = RowState { max: part[rows * columns + r], sum: part[rows * columns + rows + r] };
+        }
+        let whole = merge(simd, &states[..job.num_parts], &mut weights);
+        output.fill(0.0);
+        for (&weight, part) in weights.iter().zip(parts.chunks_exact(part_len)) {
+            for (out, number) in output.iter_mut().zip(&part[r * columns..]) {
+                *out += weight * number;
+            }
+        }
+        let options = (problem.shape, problem.config);
+        let mask = RowMask::new(options, (job.batch, job.kv_head), row, &all_keys);
+        write_row(problem, &mask, whole, output);
+    }
+}

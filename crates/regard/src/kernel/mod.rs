@@ -1,0 +1,32 @@
+//! The kernels: the only place with `unsafe`.
+//!
+//! | file | what |
+//! |---|---|
+//! | `isa.rs`, `dispatch.rs` | which instruction set; the one `match` that enters it |
+//! | `run.rs`, `plan.rs` | a whole call: waves, pieces, workers |
+//! | `forward.rs`, `tile.rs` | many query rows: register tiles over packed keys |
+//! | `decode.rs` | few query rows: row dots over keys in place |
+//! | `online_softmax.rs`, `exp.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
+//! | `rows.rs`, `pack.rs`, `scratch.rs` | data in, data out, memory |
+//! | `matrix_product.rs` | the only caller of `gemm` |
+#![allow(unsafe_code)]
+
+mod decode;
+mod dispatch;
+mod exp;
+mod finish;
+mod forward;
+mod isa;
+mod online_softmax;
+mod pack;
+mod plan;
+mod row_mask;
+mod rows;
+mod run;
+mod scratch;
+mod tile;
+
+pub use isa::Isa;
+pub(crate) use rows::{RowSource, SharedOutput};
+pub(crate) use run::ForwardCall;
+pub use scratch::Workspace;

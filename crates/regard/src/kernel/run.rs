@@ -1,0 +1,294 @@
+//! A whole forward call: plan, then wave by wave pack the keys, run the pieces and merge split ones.
+//!
+//! A wave is as many key heads as fit a fixed amount of packed memory, at least one. Inside it workers take
+//! jobs from a queue; every job owns what it writes, so who takes which changes no bit.
+
+use std::sync::{Mutex, PoisonError};
+
+use pulp::Simd;
+use rayon::prelude::*;
+
+use super::decode::run_dot_piece;
+use super::dispatch::{SimdTask, run};
+use super::finish::{Problem, merge_partials};
+use super::forward::{PackedHead, run_tiled_piece};
+use super::isa::Isa;
+use super::pack::{pack_keys, pack_rows};
+use super::plan::{BLOCK_KV, MAX_KEY_SPLITS, Merge, Piece, Plan};
+use super::rows::{RowSink, RowSource, Rows};
+use super::scratch::{WorkerScratch, Workspace};
+use crate::config::CheckedConfig;
+use crate::error::AttentionError;
+use crate::shape::AttentionShape;
+
+/// A checked forward call.
+pub(crate) struct ForwardCall<'a> {
+    pub(crate) shape: AttentionShape,
+    pub(crate) config: CheckedConfig<'a>,
+    pub(crate) query: &'a dyn RowSource,
+    pub(crate) key: &'a dyn RowSource,
+    pub(crate) value: &'a dyn RowSource,
+    pub(crate) isa: Isa,
+    pub(crate) num_workers: usize,
+}
+
+/// Multiply-adds below which other threads are not woken.
+const WORTH_A_THREAD: usize = 1 << 19;
+
+/// Sizes of the scratch of one call.
+struct Sizes {
+    workers: usize,
+    worker_len: usize,
+    heads_per_wave: usize,
+    max_splits: usize,
+    keys_len: usize,
+    values_len: usize,
+    partials_len: usize,
+    num_pieces: usize,
+    num_merges: usize,
+}
+
+impl ForwardCall<'_> {
+    fn plan(&self) -> Plan {
+        let (lanes, tile_rows) = run(self.isa, TileShape);
+        Plan::new(&self.shape, lanes, tile_rows, self.value.is_f32_in_place())
+    }
+
+    fn sizes(&self, plan: &Plan) -> Result<Sizes, AttentionError> {
+        let shape = &self.shape;
+        let overflow = AttentionError::SizeOverflow { what: "scratch" };
+        let longest = (0..shape.batch_size).map(|batch| self.config.mask.key_len(batch)).max().unwrap_or(0);
+        let max_splits = plan.key_splits(longest);
+        let num_heads = shape.batch_size * shape.num_kv_heads;
+        let heads_per_wave = plan.heads_per_wave(max_splits).min(num_heads);
+        let row_blocks = plan.rows_per_kv_head.div_ceil(plan.block_rows());
+        let work = [heads_per_wave, plan.rows_per_kv_head, longest, shape.head_dim + shape.value_head_dim];
+        let work = work.into_iter().try_fold(1usize, |product, size| product.checked_mul(size));
+        let num_jobs = heads_per_wave.saturating_mul(row_blocks).saturating_mul(max_splits);
+        let workers = if work.is_some_and(|work| work < WORTH_A_THREAD) { 1 } else { self.num_workers };
+        let product = |a: usize, b: usize| a.checked_mul(b).ok_or_else(|| overflow.clone());
+        let num_merges = if max_splits > 1 { product(heads_per_wave, row_blocks)? } else { 0 };
+        let num_partials = if max_splits > 1 { num_jobs } else { 0 };
+        Ok(Sizes {
+            workers: workers.clamp(1, num_jobs.max(1)),
+            worker_len: WorkerScratch::len(plan),
+            heads_per_wave,
+            max_splits,
+            keys_len: product(plan.packed_keys_len(), heads_per_wave)?,
+            values_len: product(plan.packed_values_len(), heads_per_wave)?,
+            partials_len: product(plan.partial_len(), num_partials)?,
+            num_pieces: num_jobs,
+            num_merges,
+        })
+    }
+
+    /// Bytes of scratch that the call needs.
+    pub(crate) fn scratch_bytes(&self) -> Result<usize, AttentionError> {
+        let sizes = self.sizes(&self.plan())?;
+        let lists = sizes.num_pieces * size_of::<Piece>() + sizes.num_merges * size_of::<Merge>();
+        let numbers = sizes.total().ok_or(AttentionError::SizeOverflow { what: "scratch" })?;
+        Ok(numbers.saturating_mul(size_of::<f32>()).saturating_add(lists))
+    }
+
+    /// Runs the call.
+    pub(crate) fn run(&self, sink: &dyn RowSink, workspace: &mut Workspace) -> Result<(), AttentionError> {
+        let shape = &self.shape;
+        let num_heads = shape.batch_size * shape.num_kv_heads;
+        if num_heads == 0 || shape.seq_len_q == 0 {
+            return Ok(());
+        }
+        let plan = self.plan();
+        let sizes = self.sizes(&plan)?;
+        let total = sizes.total().ok_or(AttentionError::SizeOverflow { what: "scratch" })?;
+        let lists = (sizes.num_pieces, sizes.num_merges);
+        let (numbers, pieces, merges) = workspace.reserve(total, lists)?;
+        let (keys, numbers) = numbers.split_at_mut(sizes.keys_len);
+        let (values, numbers) = numbers.split_at_mut(sizes.values_len);
+        let (workers, partials) = numbers.split_at_mut(sizes.workers * sizes.worker_len);
+        let (query_factor, score_factor) = Problem::split_scale(self.config.scale);
+        let problem = Problem {
+            shape,
+            config: &self.config,
+            plan: &plan,
+            query: self.query,
+            key: self.key,
+            value: self.value,
+            sink,
+            query_factor,
+            score_factor,
+        };
+        debug_assert!(sizes.max_splits <= MAX_KEY_SPLITS);
+        for first in (0..num_heads).step_by(sizes.heads_per_wave) {
+            let heads = first..(first + sizes.heads_per_wave).min(num_heads);
+            if !plan.dots {
+                let jobs = pack_jobs(&plan, (keys, values), heads.len() * plan.padded_keys / BLOCK_KV);
+                let queue = Queue::new(jobs);
+                self.work(&sizes, workers, |scratch| {
+                    let scratch = WorkerScratch::new(&plan, scratch);
+                    run(self.isa, PackTask { problem: &problem, first_head: first, queue: &queue, scratch });
+                });
+            }
+            plan.cut(shape, &self.config.mask, heads, (pieces, merges));
+            let mut parts = partials.chunks_exact_mut(plan.partial_len().max(1));
+            let queue = Queue::new(pieces.iter().map(|piece| {
+                let partial = piece.partial.and_then(|_| parts.next());
+                (piece, partial)
+            }));
+            let packed = (&*keys, &*values);
+            self.work(&sizes, workers, |scratch| {
+                let scratch = WorkerScratch::new(&plan, scratch);
+                run(self.isa, PieceTask { problem: &problem, packed, queue: &queue, scratch });
+            });
+            if !merges.is_empty() {
+                let queue = Queue::new(merges.iter());
+                self.work(&sizes, workers, |scratch| {
+                    let scratch = WorkerScratch::new(&plan, scratch);
+                    run(self.isa, MergeTask { problem: &problem, partials, queue: &queue, scratch });
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `worker` once for each worker's scratch, at once if there are several.
+    fn work(&self, sizes: &Sizes, scratch: &mut [f32], worker: impl Fn(&mut [f32]) + Send + Sync) {
+        if sizes.workers == 1 {
+            worker(&mut scratch[..sizes.worker_len]);
+        } else {
+            scratch.par_chunks_exact_mut(sizes.worker_len.max(1)).for_each(worker);
+        }
+    }
+}
+
+impl Sizes {
+    fn total(&self) -> Option<usize> {
+        let workers = self.workers.checked_mul(self.worker_len)?;
+        let packed = self.keys_len.checked_add(self.values_len)?;
+        workers.checked_add(packed)?.checked_add(self.partials_len)
+    }
+}
+
+/// Jobs that workers take one at a time.
+struct Queue<I>(Mutex<I>);
+
+impl<I: Iterator> Queue<I> {
+    fn new(jobs: I) -> Self {
+        Self(Mutex::new(jobs))
+    }
+
+    fn take(&self) -> Option<I::Item> {
+        // A worker that panicked elsewhere leaves the iterator as it was; rayon re-raises the panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+}
+
+struct TileShape;
+
+impl SimdTask for TileShape {
+    type Output = (usize, usize);
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize>(self, _: S) -> (usize, usize) {
+        (S::F32_LANES, MR)
+    }
+}
+
+/// One block of keys of one head of the wave: which, and where its panels and values go.
+struct PackJob<'a> {
+    block: usize,
+    keys: &'a mut [f32],
+    values: &'a mut [f32],
+}
+
+fn pack_jobs<'a>(
+    plan: &Plan,
+    (keys, values): (&'a mut [f32], &'a mut [f32]),
+    num_blocks: usize,
+) -> impl Iterator<Item = PackJob<'a>> + Send + use<'a> {
+    let keys_len = BLOCK_KV * plan.head_dim;
+    let values_len = plan.packed_values_len() / plan.padded_keys.max(1) * BLOCK_KV;
+    let mut values = (values_len > 0).then(|| values.chunks_exact_mut(values_len));
+    keys.chunks_exact_mut(keys_len).take(num_blocks).enumerate().map(move |(block, keys)| {
+        let values = values.as_mut().and_then(Iterator::next).unwrap_or_default();
+        PackJob { block, keys, values }
+    })
+}
+
+struct PackTask<'a, 's, I> {
+    problem: &'a Problem<'a>,
+    first_head: usize,
+    queue: &'a Queue<I>,
+    scratch: WorkerScratch<'s>,
+}
+
+impl<'j, I: Iterator<Item = PackJob<'j>>> SimdTask for PackTask<'_, '_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize>(self, _: S) {
+        let (shape, plan) = (self.problem.shape, self.problem.plan);
+        let blocks_per_head = (plan.padded_keys / BLOCK_KV).max(1);
+        let row = &mut self.scratch.row[..plan.head_dim];
+        while let Some(job) = self.queue.take() {
+            let head = self.first_head + job.block / blocks_per_head;
+            let head = (head / shape.num_kv_heads, head % shape.num_kv_heads);
+            let first = job.block % blocks_per_head * BLOCK_KV;
+            let key_len = self.problem.config.mask.key_len(head.0);
+            let keys = (first, key_len.saturating_sub(first).min(BLOCK_KV));
+            pack_keys(self.problem.key, head, keys, (2 * S::F32_LANES, &mut *row), job.keys);
+            if plan.pack_values {
+                let dims = (shape.value_head_dim, plan.padded_value_dim);
+                pack_rows(self.problem.value, head, keys, dims, job.values);
+            }
+        }
+    }
+}
+
+struct PieceTask<'a, 's, I> {
+    problem: &'a Problem<'a>,
+    packed: (&'a [f32], &'a [f32]),
+    queue: &'a Queue<I>,
+    scratch: WorkerScratch<'s>,
+}
+
+impl<'p, I: Iterator<Item = (&'p Piece, Option<&'p mut [f32]>)>> SimdTask for PieceTask<'_, '_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize>(mut self, simd: S) {
+        let plan = self.problem.plan;
+        while let Some((piece, partial)) = self.queue.take() {
+            if plan.dots {
+                run_dot_piece(simd, self.problem, (piece, partial), &mut self.scratch);
+                continue;
+            }
+            let keys = &self.packed.0[piece.packed * plan.packed_keys_len()..][..plan.packed_keys_len()];
+            let values = if plan.pack_values {
+                let data = &self.packed.1[piece.packed * plan.packed_values_len()..];
+                Rows { data: &data[..plan.packed_values_len()], stride: plan.padded_value_dim }
+            } else {
+                let rows = self.problem.value.f32_rows(piece.batch, piece.kv_head);
+                rows.map_or(Rows { data: &[], stride: 0 }, |(data, stride)| Rows { data, stride })
+            };
+            let packed = PackedHead { keys, values };
+            run_tiled_piece::<S, MR>(simd, self.problem, (piece, partial), packed, &mut self.scratch);
+        }
+    }
+}
+
+struct MergeTask<'a, 's, I> {
+    problem: &'a Problem<'a>,
+    partials: &'a [f32],
+    queue: &'a Queue<I>,
+    scratch: WorkerScratch<'s>,
+}
+
+impl<'p, I: Iterator<Item = &'p Merge>> SimdTask for MergeTask<'_, '_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize>(self, simd: S) {
+        while let Some(job) = self.queue.take() {
+            merge_partials(simd, self.problem, (job, self.partials), &mut *self.scratch.row);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Memory that a call works in, kept between calls by whoever calls often.
+
+use super::plan::{BLOCK_KV, BLOCK_Q, MAX_DOT_ROWS, MAX_TILE_ROWS, Merge, Piece, Plan};
+use crate::error::AttentionError;
+
+/// Scratch memory of attention calls, grown as needed and reused.
+///
+/// A call without one allocates and frees; a loop of similar calls with one allocates only the first time.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    numbers: Vec<f32>,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) merges: Vec<Merge>,
+}
+
+/// f32 in a cache line.
+const LINE: usize = 16;
+
+impl Workspace {
+    /// An empty workspace; the first call fills it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes it holds.
+    pub fn size_bytes(&self) -> usize {
+        self.numbers.capacity() * size_of::<f32>()
+            + self.pieces.capacity() * size_of::<Piece>()
+            + self.merges.capacity() * size_of::<Merge>()
+    }
+
+    /// `len` numbers that start on a cache line, and empty lists with room for the pieces.
+    pub(super) fn reserve(
+        &mut self,
+        len: usize,
+        (num_pieces, num_merges): (usize, usize),
+    ) -> Result<(&mut [f32], &mut Vec<Piece>, &mut Vec<Merge>), AttentionError> {
+        let total = len.checked_add(LINE).ok_or(AttentionError::SizeOverflow { what: "scratch" })?;
+        if self.numbers.len() < total {
+            let failed = |_| AttentionError::AllocationFailed { bytes: total.saturating_mul(4) };
+            self.numbers.try_reserve_exact(total - self.numbers.len()).map_err(failed)?;
+            self.numbers.resize(total, 0.0);
+        }
+        self.pieces.clear();
+        self.merges.clear();
+        let bytes = num_pieces.saturating_mul(size_of::<Piece>());
+        self.pieces.try_reserve(num_pieces).map_err(|_| AttentionError::AllocationFailed { bytes })?;
+        let bytes = num_merges.saturating_mul(size_of::<Merge>());
+        self.merges.try_reserve(num_merges).map_err(|_| AttentionError::AllocationFailed { bytes })?;
+        let skip = self.numbers.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        Ok((&mut self.numbers[skip..skip + len], &mut self.pieces, &mut self.merges))
+    }
+}
+
+/// One worker's own scratch, cut from the workspace.
+pub(super) struct WorkerScratch<'a> {
+    /// Output rows of a piece, `[rows][padded_value_dim]`.
+    pub(super) output: &'a mut [f32],
+    /// Scores, then exponentials, of one strip, `[rows][BLOCK_KV]`.
+    pub(super) scores: &'a mut [f32],
+    /// One row in f32.
+    pub(super) row: &'a mut [f32],
+    /// Queries: strips `[head_dim][tile rows]`, or rows `[padded_head_dim]` for row dots.
+    pub(super) query: &'a mut [f32],
+    /// A block of keys, then of values, widened; for row dots.
+    pub(super) tile: &'a mut [f32],
+}
+
+/// Lengths of the parts of a `WorkerScratch`, each rounded up to a cache line.
+fn part_lens(plan: &Plan) -> [usize; 5] {
+    let output = plan.block_rows().next_multiple_of(plan.tile_rows) * plan.padded_value_dim;
+    let scores = MAX_TILE_ROWS * BLOCK_KV;
+    let row = plan.padded_head_dim.max(plan.padded_value_dim);
+    let (query, tile) = if plan.dots {
+        let tile = BLOCK_KV * (plan.padded_head_dim + plan.padded_value_dim);
+        (MAX_DOT_ROWS * plan.padded_head_dim, tile)
+    } else {
+        (BLOCK_Q * plan.head_dim, 0)
+    };
+    [output, scores, row, query, tile].map(|len| len.next_multiple_of(LINE))
+}
+
+impl<'a> WorkerScratch<'a> {
+    /// Elements that one worker needs.
+    pub(super) fn len(plan: &Plan) -> usize {
+        part_lens(plan).iter().sum()
+    }
+
+    pub(super) fn new(plan: &Plan, all: &'a mut [f32]) -> Self {
+        let [output, scores, row, query, _] = part_lens(plan);
+        let (output, all) = all.split_at_mut(output);
+        let (scores, all) = all.split_at_mut(scores);
+        let (row, all) = all.split_at_mut(row);
+        let (query, tile) = all.split_at_mut(query);
+        Self { output, scores, row, query, tile }
+    }
+}

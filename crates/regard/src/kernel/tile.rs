@@ -1,0 +1,167 @@
+//! The two register-tiled matrix products of attention, `MR` rows × 2 vectors at a time.
+//!
+//! Both add in one fixed order: over `head_dim` for scores, over keys for values. So the bits of a row do not
+//! depend on which rows share its tile.
+
+use pulp::Simd;
+
+use super::plan::BLOCK_KV;
+use super::rows::Rows;
+
+/// Reads one vector.
+///
+/// # Safety
+/// `source` is valid for reading one vector of f32; it need not be aligned.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd>(_: S, source: *const f32) -> S::f32s {
+    // SAFETY: the caller's promise; every bit pattern is a valid f32.
+    unsafe { source.cast::<S::f32s>().read_unaligned() }
+}
+
+/// Writes one vector.
+///
+/// # Safety
+/// `target` is valid for writing one vector of f32; it need not be aligned.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd>(_: S, target: *mut f32, vector: S::f32s) {
+    // SAFETY: the caller's promise.
+    unsafe { target.cast::<S::f32s>().write_unaligned(vector) }
+}
+
+/// Scores of `MR` query rows against one panel of keys: `scores[r][j] = factor · Σ_c q[c][r]·k[c][j]`.
+///
+/// `q` is `[head_dim][MR]`, `k` is `[head_dim][2 vectors]`; row r of the scores starts at `r·BLOCK_KV`.
+#[inline(always)]
+pub(super) fn score_tile<S: Simd, const MR: usize>(
+    simd: S,
+    q: &[f32],
+    k: &[f32],
+    factor: f32,
+    scores: &mut [f32],
+) {
+    let (lanes, width) = (S::F32_LANES, 2 * S::F32_LANES);
+    let head_dim = q.len() / MR;
+    assert!(k.len() >= head_dim * width && scores.len() >= (MR - 1) * BLOCK_KV + width);
+    let mut sums = [[simd.splat_f32s(0.0); 2]; MR];
+    let (mut q, mut k) = (q.as_ptr(), k.as_ptr());
+    for _ in 0..head_dim {
+        // SAFETY: `q` has `head_dim · MR` elements and `k` at least `head_dim · width` (asserted); step c of
+        // `head_dim` reads MR and `width` of them from c·MR and c·width.
+        unsafe {
+            let keys = [load(simd, k), load(simd, k.add(lanes))];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let query = simd.splat_f32s(*q.add(r));
+                sums[0] = simd.mul_add_e_f32s(query, keys[0], sums[0]);
+                sums[1] = simd.mul_add_e_f32s(query, keys[1], sums[1]);
+            }
+            q = q.add(MR);
+            k = k.add(width);
+        }
+    }
+    let factor = simd.splat_f32s(factor);
+    let scores = scores.as_mut_ptr();
+    for (r, sums) in sums.into_iter().enumerate() {
+        // SAFETY: row r ≤ MR − 1 writes `width` elements from r·BLOCK_KV, inside `scores` (asserted).
+        unsafe {
+            store(simd, scores.add(r * BLOCK_KV), simd.mul_f32s(sums[0], factor));
+            store(simd, scores.add(r * BLOCK_KV + lanes), simd.mul_f32s(sums[1], factor));
+        }
+    }
+}
+
+/// Adds weighted values to `MR` output rows: `o[r] = rescale[r]·o[r] + Σ_j probs[r][j]·v[j]` for
+/// `num_keys` keys and `columns` columns, a multiple of the vector length.
+///
+/// Row r of the probabilities starts at `r·BLOCK_KV`, row r of the output at `r·columns`.
+#[inline(always)]
+pub(super) fn value_tile<S: Simd, const MR: usize>(
+    simd: S,
+    probs: &[f32],
+    (values, num_keys): (Rows<'_>, usize),
+    rescale: &[f32],
+    (output, columns): (&mut [f32], usize),
+) {
+    let lanes = S::F32_LANES;
+    if num_keys == 0 || columns == 0 {
+        return;
+    }
+    assert!(columns % lanes == 0 && output.len() >= MR * columns && rescale.len() >= MR);
+    assert!(probs.len() >= (MR - 1) * BLOCK_KV + num_keys);
+    assert!(values.data.len() >= (num_keys - 1) * values.stride + columns);
+    let mut column = 0;
+    while column + 2 * lanes <= columns {
+        // SAFETY: the assertions above bound every row; columns column .. column + 2·lanes are within them.
+        unsafe {
+            value_columns::<S, MR, 2>(
+                simd,
+                probs,
+                (values, num_keys),
+                rescale,
+                (&mut *output, columns, column),
+            );
+        }
+        column += 2 * lanes;
+    }
+    if column < columns {
+        // SAFETY: as above, for column .. column + lanes = columns.
+        unsafe {
+            value_columns::<S, MR, 1>(
+                simd,
+                probs,
+                (values, num_keys),
+                rescale,
+                (&mut *output, columns, column),
+            );
+        }
+    }
+}
+
+/// `value_tile` for `NV` vectors of columns from `column` on.
+///
+/// # Safety
+/// The assertions of `value_tile` hold, and `column + NV · lanes ≤ columns`.
+#[inline(always)]
+unsafe fn value_columns<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    probs: &[f32],
+    (values, num_keys): (Rows<'_>, usize),
+    rescale: &[f32],
+    (output, columns, column): (&mut [f32], usize, usize),
+) {
+    let lanes = S::F32_LANES;
+    let output = output.as_mut_ptr();
+    let mut sums = [[simd.splat_f32s(0.0); NV]; MR];
+    for (r, sums) in sums.iter_mut().enumerate() {
+        for (n, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: row r < MR and column + n·lanes + lanes ≤ columns are inside MR·columns elements.
+            let old = unsafe { load(simd, output.add(r * columns + column + n * lanes)) };
+            *sum = simd.mul_f32s(old, simd.splat_f32s(rescale[r]));
+        }
+    }
+    let mut v = values.data.as_ptr().wrapping_add(column);
+    let mut p = probs.as_ptr();
+    for _ in 0..num_keys {
+        let mut value = [simd.splat_f32s(0.0); NV];
+        for (n, value) in value.iter_mut().enumerate() {
+            // SAFETY: key j < num_keys reads columns column + n·lanes .. + lanes of row j, which has at least
+            // `columns` elements.
+            *value = unsafe { load(simd, v.add(n * lanes)) };
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: element r·BLOCK_KV + j of the probabilities, r < MR, j < num_keys.
+            let prob = simd.splat_f32s(unsafe { *p.add(r * BLOCK_KV) });
+            for (sum, value) in sums.iter_mut().zip(value) {
+                *sum = simd.mul_add_e_f32s(prob, value, *sum);
+            }
+        }
+        // The last step may leave the slice; the pointers are then not read again.
+        v = v.wrapping_add(values.stride);
+        p = p.wrapping_add(1);
+    }
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (n, sum) in sums.into_iter().enumerate() {
+            // SAFETY: as for the load above.
+            unsafe { store(simd, output.add(r * columns + column + n * lanes), sum) };
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Which keys a query may attend to.
+
+use std::ops::Range;
+
+use crate::error::AttentionError;
+use crate::shape::{AttentionShape, expect};
+use crate::view::TensorView;
+
+/// Where query row `i` stands among the keys: at position `i + offset`, which may be negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryPosition<'a> {
+    /// Offset 0: the first query is level with the first key.
+    TopLeft,
+    /// The last query is level with the last key of its own sequence, padding not counted.
+    BottomRight,
+    /// One offset for all sequences, in keys.
+    Offset(i64),
+    /// One offset for each sequence of the batch, in keys.
+    OffsetPerSequence(&'a [i64]),
+}
+
+/// How far a query at position p sees: keys j with p − left ≤ j ≤ p + right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Keys before the query's own position.
+    pub left: usize,
+    /// Keys after the query's own position.
+    pub right: usize,
+}
+
+/// The keys that each query may attend to: everything that all of its parts allow.
+///
+/// The default allows every key. A query that may attend to nothing gets output 0 and `log_sum_exp` −∞.
+///
+/// ```
+/// use regard::{Mask, QueryPosition, Window};
+/// let lengths = [7, 4];
+/// let mask = Mask::causal(QueryPosition::BottomRight)
+///     .with_window(Window { left: 256, right: 0 })
+///     .with_key_lengths(&lengths);
+/// assert!(mask.causal);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Mask<'a> {
+    /// A query at position p sees only keys j ≤ p.
+    pub causal: bool,
+    /// A query sees only keys near its own position.
+    pub window: Option<Window>,
+    /// Where queries stand; matters only with `causal` or `window`.
+    pub position: QueryPosition<'a>,
+    /// Valid keys of each sequence, `[batch_size]` (or one for all); later ones are padding.
+    pub key_lengths: Option<&'a [usize]>,
+    /// `true` = may attend. Shape `[batch_size, num_heads, seq_len_q, seq_len_kv]`; axes of size 1 are repeated.
+    pub keep: Option<TensorView<'a, bool>>,
+}
+
+impl Default for Mask<'_> {
+    fn default() -> Self {
+        Self { causal: false, window: None, position: QueryPosition::TopLeft, key_lengths: None, keep: None }
+    }
+}
+
+impl<'a> Mask<'a> {
+    /// A query attends to keys at or before its own position.
+    pub fn causal(position: QueryPosition<'a>) -> Self {
+        Self { causal: true, position, ..Self::default() }
+    }
+
+    /// A query attends to keys in a window around its own position.
+    pub fn window(window: Window, position: QueryPosition<'a>) -> Self {
+        Self { window: Some(window), position, ..Self::default() }
+    }
+
+    /// Adds a window.
+    pub fn with_window(self, window: Window) -> Self {
+        Self { window: Some(window), ..self }
+    }
+
+    /// Adds the number of valid keys of each sequence.
+    pub fn with_key_lengths(self, key_lengths: &'a [usize]) -> Self {
+        Self { key_lengths: Some(key_lengths), ..self }
+    }
+
+    /// Adds a boolean mask: `true` = may attend.
+    pub fn with_keep(self, keep: TensorView<'a, bool>) -> Self {
+        Self { keep: Some(keep), ..self }
+    }
+}
+
+/// A mask checked against a shape, with broadcasting done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CheckedMask<'a> {
+    mask: Mask<'a>,
+    seq_len_q: usize,
+    seq_len_kv: usize,
+    pub(crate) keep: Option<TensorView<'a, bool>>,
+}
+
+impl<'a> CheckedMask<'a> {
+    pub(crate) fn new(mask: &Mask<'a>, shape: &AttentionShape) -> Result<Self, AttentionError> {
+        if let Some(lengths) = mask.key_lengths {
+            if lengths.len() != 1 {
+                expect("mask.key_lengths", shape.batch_size, lengths.len())?;
+            }
+            if let Some(&found) = lengths.iter().find(|&&length| length > shape.seq_len_kv) {
+                let (axis, expected) = ("mask.key_lengths (at most)", shape.seq_len_kv);
+                return Err(AttentionError::ShapeMismatch { axis, expected, found });
+            }
+        }
+        if let QueryPosition::OffsetPerSequence(offsets) = mask.position {
+            expect("mask.position", shape.batch_size, offsets.len())?;
+        }
+        let axes =
+            ["mask.keep.batch_size", "mask.keep.num_heads", "mask.keep.seq_len_q", "mask.keep.seq_len_kv"];
+        let keep = mask.keep.map(|keep| keep.broadcast_to(shape.scores(), axes)).transpose()?;
+        Ok(Self { mask: *mask, seq_len_q: shape.seq_len_q, seq_len_kv: shape.seq_len_kv, keep })
+    }
+
+    /// Valid keys of one sequence.
+    pub(crate) fn key_len(&self, batch: usize) -> usize {
+        match self.mask.key_lengths {
+            None => self.seq_len_kv,
+            Some([length]) => *length,
+            Some(lengths) => lengths[batch],
+        }
+    }
+
+    /// The keys that causality, window and length allow for query row `row`; they are always adjacent.
+    pub(crate) fn key_range(&self, batch: usize, row: usize) -> Range<usize> {
+        let key_len = self.key_len(batch);
+        let offset = match self.mask.position {
+            QueryPosition::TopLeft => 0,
+            QueryPosition::BottomRight => key_len as i64 - self.seq_len_q as i64,
+            QueryPosition::Offset(offset) => offset,
+            QueryPosition::OffsetPerSequence(offsets) => offsets[batch],
+        };
+        let position = i128::from(offset) + row as i128;
+        let (mut first, mut end) = (0i128, key_len as i128);
+        if self.mask.causal {
+            end = end.min(position + 1);
+        }
+        if let Some(Window { left, right }) = self.mask.window {
+            first = first.max(position - left as i128);
+            end = end.min(position + right as i128 + 1);
+        }
+        let first = first.min(key_len as i128) as usize;
+        first..(end.max(first as i128) as usize)
+    }
+}

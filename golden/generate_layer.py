@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Writes golden/layer/: torch.nn.MultiheadAttention, rotary and sinusoidal positions, computed in float64.
+
+Inputs and weights are float32; the expected outputs are float64, computed from exactly those values. Needs
+torch, numpy and safetensors (versions in golden/README.md). Every attention case is checked here against the
+textbook formula in numpy before it is written.
+"""
+
+import pathlib
+import shutil
+
+import numpy
+import safetensors.numpy
+import torch
+
+TARGET = pathlib.Path(__file__).resolve().parent / "layer"
+
+
+def save(name, tensors):
+    path = TARGET / f"{name}.safetensors"
+    safetensors.numpy.save_file({key: numpy.ascontiguousarray(value) for key, value in tensors.items()}, path)
+    path.chmod(0o644)
+
+
+def textbook(state, query, key, value, num_heads, keep):
+    """The layer in numpy, float64; `keep` [batch, s_q, s_kv] is true where a query may attend."""
+    model_dim = query.shape[-1]
+    head_dim = model_dim // num_heads
+    bias = state.get("in_proj_bias", numpy.zeros(3 * model_dim))
+    projected = []
+    for part, x in enumerate((query, key, value)):
+        rows = slice(part * model_dim, (part + 1) * model_dim)
+        y = x @ state["in_proj_weight"][rows].T + bias[rows]
+        projected.append(y.reshape(*y.shape[:2], num_heads, head_dim).swapaxes(1, 2))
+    q, k, v = projected
+    scores = numpy.where(keep[:, None], q @ k.swapaxes(-1, -2) / numpy.sqrt(head_dim), -numpy.inf)
+    probs = numpy.exp(scores - scores.max(-1, keepdims=True))
+    probs /= probs.sum(-1, keepdims=True)
+    joined = (probs @ v).swapaxes(1, 2).reshape(query.shape)
+    return joined @ state["out_proj.weight"].T + state.get("out_proj.bias", 0.0), probs
+
+
+def attention(name, seed, model_dim, num_heads, lengths, *,
+              bias=True, cross=False, causal=False, key_lengths=None):
+    """`lengths` is (s_q, s_kv); the batch has two sequences."""
+    torch.manual_seed(seed)
+    layer = torch.nn.MultiheadAttention(model_dim, num_heads, bias=bias, batch_first=True).eval()
+    if bias:  # PyTorch starts them at zero, which would hide a forgotten bias
+        torch.nn.init.normal_(layer.in_proj_bias, std=0.5)
+        torch.nn.init.normal_(layer.out_proj.bias, std=0.5)
+    # larger than PyTorch starts them, so that the probabilities are far from uniform
+    torch.nn.init.normal_(layer.in_proj_weight, std=1.5 / model_dim**0.5)
+    s_q, s_kv = lengths
+    query = torch.randn(2, s_q, model_dim)
+    key = torch.randn(2, s_kv, model_dim) if cross else query
+    value = torch.randn(2, s_kv, model_dim) if cross else query
+    inputs = {"query": query, "key": key, "value": value}
+    tensors = {key: x.detach().numpy() for key, x in {**layer.state_dict(), **inputs}.items()}
+
+    keep = numpy.ones((2, s_q, s_kv), dtype=bool)
+    options = {}  # in PyTorch a mask is true where a query may NOT attend
+    if causal:
+        keep &= numpy.tri(s_q, s_kv, dtype=bool)
+        options["attn_mask"] = torch.from_numpy(~numpy.tri(s_q, s_kv, dtype=bool))
+    if key_lengths:
+        allowed = numpy.arange(s_kv)[None, :] < numpy.array(key_lengths)[:, None]
+        keep &= allowed[:, None, :]
+        options["key_padding_mask"] = torch.from_numpy(~allowed)
+
+    layer = layer.double()
+    with torch.no_grad():
+        output, probs = layer(query.double(), key.double(), value.double(), need_weights=True,
+                              average_attn_weights=False, **options)
+    wide = {key: x.astype(numpy.float64) for key, x in tensors.items()}
+    expected = textbook(wide, wide["query"], wide["key"], wide["value"], num_heads, keep)
+    difference = max(abs(output.numpy() - expected[0]).max(), abs(probs.numpy() - expected[1]).max())
+    assert difference < 1e-13, (name, difference)
+    print(f"{name}: output within {abs(output).max():.2f}, largest probability {probs.max():.2f}, "
+          f"PyTorch against the textbook {difference:.1e}")
+
+    tensors["num_heads"] = numpy.array([num_heads], dtype=numpy.int64)
+    if key_lengths:
+        tensors["key_lengths"] = numpy.array(key_lengths, dtype=numpy.int64)
+    save(name, {**tensors, "output": output.numpy(), "probs": probs.numpy()})
+
+
+def rotary():
+    """RoFormer (arXiv:2104.09864), equation 34: x * cos(m theta) + rotated(x) * sin(m theta), position m."""
+    head_dim, base = 8, 10000.0
+    x = numpy.random.default_rng(6).standard_normal((7, head_dim)).astype(numpy.float32)
+    theta = base ** (-2.0 * numpy.arange(head_dim // 2) / head_dim)
+    tensors = {"input": x}
+    for offset in (0, 100):
+        angle = (offset + numpy.arange(7.0))[:, None] * theta  # [position, pair]
+        cos, sin = numpy.cos(angle), numpy.sin(angle)
+        for form in ("interleaved", "half_split"):
+            # pair i is (2i, 2i + 1) in the paper, (i, i + head_dim/2) in Llama
+            if form == "interleaved":
+                first, second = slice(0, None, 2), slice(1, None, 2)
+            else:
+                first, second = slice(0, head_dim // 2), slice(head_dim // 2, None)
+            a, b = x[:, first].astype(numpy.float64), x[:, second].astype(numpy.float64)
+            y = numpy.empty(x.shape)
+            y[:, first] = a * cos - b * sin
+            y[:, second] = b * cos + a * sin
+            tensors[f"{form}.offset{offset}"] = y
+    save("rotary", tensors)
+
+
+def sinusoidal():
+    """Vaswani et al. 2017, section 3.5: sin(pos / 10000^(2i/d)) at 2i, the cosine of the same at 2i + 1."""
+    model_dim, num_positions = 10, 12
+    table = numpy.empty((num_positions, model_dim))
+    wavelength = 10000.0 ** (numpy.arange(0, model_dim, 2) / model_dim)  # without the factor 2 pi
+    angle = numpy.arange(float(num_positions))[:, None] / wavelength
+    table[:, 0::2], table[:, 1::2] = numpy.sin(angle), numpy.cos(angle)
+    save("sinusoidal", {"positions": table})
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.mha.set_fastpath_enabled(False)
+    shutil.rmtree(TARGET, ignore_errors=True)
+    TARGET.mkdir()
+    attention("self_attention", 1, 48, 4, (7, 7))
+    attention("self_attention_no_bias", 2, 48, 4, (7, 7), bias=False)
+    attention("cross_attention", 3, 32, 2, (5, 9), cross=True)
+    attention("causal", 4, 24, 3, (7, 7), causal=True)
+    attention("key_padding", 5, 24, 4, (7, 7), key_lengths=(7, 4))
+    rotary()
+    sinusoidal()
+
+
+if __name__ == "__main__":
+    main()
