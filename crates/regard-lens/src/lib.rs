@@ -1,1 +1,14 @@
-//! regard-lens
+//! Transformers to look into: real models from Hugging Face directories, run on [`regard`], with every layer's
+//! attention handed to an observer.
+
+mod error;
+mod hub;
+mod model;
+mod observer;
+mod token;
+
+pub use error::LensError;
+pub use hub::resolve_model;
+pub use model::{HiddenStates, Model, ModelInfo};
+pub use observer::{AttentionObserver, LayerAttention};
+pub use token::{Token, TokenizedText};
