@@ -1,11 +1,13 @@
 //! The public calls: validate, plan, run.
 
+use std::ops::Range;
+
 use crate::config::AttentionConfig;
 use crate::element::Element;
 use crate::error::AttentionError;
-use crate::kernel::{ForwardCall, Isa, RowSource, SharedOutput, Workspace};
+use crate::kernel::{ForwardCall, Isa, ProbsCall, RowSource, SharedOutput, Workspace};
 use crate::shape::{AttentionShape, expect};
-use crate::view::{TensorView, TensorViewMut};
+use crate::view::{TensorView, TensorViewMut, checked_product};
 
 /// Multi-head attention: `output = softmax(softmax_scale · query·keyᵀ + bias, masked) · value`, exactly, in
 /// memory that grows with the sequence and not with its square.
@@ -91,6 +93,61 @@ pub fn attention_scratch_bytes<Q: Element, KV: Element>(
     config: &AttentionConfig<'_>,
 ) -> Result<usize, AttentionError> {
     prepare([query.shape(), key.shape(), value.shape()], (&query, &key, &value), config)?.scratch_bytes()
+}
+
+/// Rows of one head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadRows {
+    /// Sequence of the batch.
+    pub batch: usize,
+    /// Query head.
+    pub head: usize,
+    /// Query rows.
+    pub rows: Range<usize>,
+}
+
+/// Attention probabilities of chosen rows, recomputed from the log-sum-exp that [`attention_with`] returned, in
+/// place of the whole `[seq_len_q, seq_len_kv]` matrix of every head.
+///
+/// p = e^(score − log_sum_exp); 0 where a key is not allowed.
+///
+/// # Shapes
+/// query and key as for [`attention`]; `log_sum_exp` `[batch_size, num_heads, seq_len_q]`; `probs`
+/// `[rows, seq_len_kv]`.
+///
+/// # Errors
+/// [`AttentionError`], before anything is written.
+pub fn attention_probs<Q: Element, KV: Element>(
+    query: TensorView<'_, Q>,
+    key: TensorView<'_, KV>,
+    log_sum_exp: &[f32],
+    at: &HeadRows,
+    config: &AttentionConfig<'_>,
+    probs: &mut [f32],
+) -> Result<(), AttentionError> {
+    let shape = AttentionShape::new(query.shape(), key.shape(), key.shape())?;
+    let isa = config.isa.map_or_else(Isa::active, Isa::require)?;
+    let config = config.check(&shape)?;
+    expect("log_sum_exp.len", shape.num_rows(), log_sum_exp.len())?;
+    let HeadRows { batch, head, rows } = at.clone();
+    let inside = |what, index: usize, size: usize| {
+        let needed = index.saturating_add(1);
+        if index < size { Ok(()) } else { Err(AttentionError::OutOfBounds { what, needed, found: size }) }
+    };
+    inside("rows.batch", batch, shape.batch_size)?;
+    inside("rows.head", head, shape.num_heads)?;
+    let num_rows = rows.len();
+    if num_rows > 0 {
+        inside("rows.rows", rows.end - 1, shape.seq_len_q)?;
+    }
+    let needed = checked_product(&[num_rows, shape.seq_len_kv], "probs")?;
+    expect("probs.len", needed, probs.len())?;
+    if num_rows == 0 {
+        return Ok(());
+    }
+    let first = (batch * shape.num_heads + head) * shape.seq_len_q;
+    let log_sum_exp = &log_sum_exp[first + rows.start..first + rows.end];
+    ProbsCall { shape, config, query: &query, key: &key, batch, head, rows, log_sum_exp, isa }.run(probs)
 }
 
 fn prepare<'a>(

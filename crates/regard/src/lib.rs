@@ -5,13 +5,17 @@ mod config;
 mod element;
 mod error;
 mod kernel;
+pub mod layer;
 mod mask;
 mod parallelism;
+pub mod position;
 pub mod reference;
 mod shape;
 mod view;
 
-pub use attention::{AttentionOutput, attention, attention_scratch_bytes, attention_with};
+pub use attention::{
+    AttentionOutput, HeadRows, attention, attention_probs, attention_scratch_bytes, attention_with,
+};
 pub use config::AttentionConfig;
 pub use element::Element;
 pub use error::AttentionError;

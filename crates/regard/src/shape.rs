@@ -48,7 +48,7 @@ impl AttentionShape {
         if head_dim == 0 {
             return Err(AttentionError::ZeroHeadDim);
         }
-        let divides = if num_kv_heads == 0 { num_heads == 0 } else { num_heads % num_kv_heads == 0 };
+        let divides = if num_kv_heads == 0 { num_heads == 0 } else { num_heads.is_multiple_of(num_kv_heads) };
         if !divides {
             return Err(AttentionError::HeadGroups { num_heads, num_kv_heads });
         }

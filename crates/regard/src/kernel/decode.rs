@@ -97,7 +97,7 @@ fn run_blocks<S: Simd>(
 
 /// `count` rows from `first` on: in place if they are f32 and whole vectors, else widened into `tile`.
 #[inline(always)]
-fn rows_of<'a>(
+pub(super) fn rows_of<'a>(
     source: &'a dyn RowSource,
     head: (usize, usize),
     (first, count): (usize, usize),
@@ -115,7 +115,7 @@ fn rows_of<'a>(
 
 /// `scores[r][j] = q[r] · k[j]`; `dim` is a multiple of the vector length.
 #[inline(always)]
-fn dot_scores<S: Simd>(
+pub(super) fn dot_scores<S: Simd>(
     simd: S,
     queries: &[f32],
     (keys, num_keys): (Rows<'_>, usize),
@@ -148,7 +148,11 @@ fn dot_rows<S: Simd, const R: usize>(
     scores: &mut [f32],
 ) {
     let lanes = S::F32_LANES;
-    assert!(dim % lanes == 0 && queries.len() >= R * dim && scores.len() >= (R - 1) * BLOCK_KV + num_keys);
+    assert!(
+        dim.is_multiple_of(lanes)
+            && queries.len() >= R * dim
+            && scores.len() >= (R - 1) * BLOCK_KV + num_keys
+    );
     for j in 0..num_keys {
         let key = keys.row(j, dim);
         let mut sums = [simd.splat_f32s(0.0); R];
@@ -180,7 +184,7 @@ fn add_values<S: Simd>(
     if columns == 0 {
         return;
     }
-    assert!(columns % lanes == 0);
+    assert!(columns.is_multiple_of(lanes));
     for (output, rescale) in output.chunks_exact_mut(columns).zip(rescale) {
         output.iter_mut().for_each(|out| *out *= rescale);
     }

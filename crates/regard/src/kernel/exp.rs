@@ -1,14 +1,15 @@
 //! 2 to a power that is not positive: the exponential of the softmax.
 //!
-//! Scores carry a factor log₂e, so that e^(score − max) is 2^(x) with x ≤ 0. With n = x rounded and
-//! f = x − n in [−½, ½], 2^x = 2^n · 2^f. Rounding and the scaling by 2^n come from one addition: x + 1.5·2²³ + 127 has n + 127 in
-//! its low mantissa bits, which shifted left by 23 are the bits of 2^n. 2^f is a polynomial of degree 6 fitted
-//! for the least greatest relative error with f(0) = 1 (2.0e-9; coefficients rounded to f32). The measured error of the whole is in NUMERICS.md.
+//! Scores carry a factor log₂e, so that e^(score − max) is 2^x with x ≤ 0. With n = x rounded and f = x − n in
+//! [−½, ½], 2^x = 2^n · 2^f. Rounding and the scaling by 2^n come from one addition: x + 1.5·2²³ + 127 has
+//! n + 127 in its low mantissa bits, which shifted left by 23 are the bits of 2^n. 2^f is a polynomial of
+//! degree 6, fitted for the least greatest relative error (2.0e-9) with f(0) = 1. The measured error of the
+//! whole is in NUMERICS.md.
 
 use pulp::Simd;
 
 const COEFFICIENTS: [f32; 6] =
-    [0.693_147_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_4, 0.000_153_533_62];
+    [std::f32::consts::LN_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_4, 0.000_153_533_62];
 
 /// 1.5·2²³: adding it rounds to an integer, kept in the low mantissa bits; + 127 is the exponent's bias.
 const ROUND: f32 = 12_582_912.0 + 127.0;

@@ -180,7 +180,7 @@ pub(super) fn select_values<S: Simd>(
     if columns == 0 {
         return;
     }
-    assert!(columns % lanes == 0);
+    assert!(columns.is_multiple_of(lanes));
     for (r, (mask, output)) in masks.iter().zip(output.chunks_exact_mut(columns)).enumerate() {
         for out in output.iter_mut() {
             *out *= rescale[r];

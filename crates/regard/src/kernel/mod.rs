@@ -7,6 +7,7 @@
 //! | `forward.rs`, `tile.rs` | many query rows: register tiles over packed keys |
 //! | `decode.rs` | few query rows: row dots over keys in place |
 //! | `online_softmax.rs`, `exp.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
+//! | `probs.rs` | probabilities of chosen rows |
 //! | `rows.rs`, `pack.rs`, `scratch.rs` | data in, data out, memory |
 //! | `matrix_product.rs` | the only caller of `gemm` |
 #![allow(unsafe_code)]
@@ -17,9 +18,11 @@ mod exp;
 mod finish;
 mod forward;
 mod isa;
+mod matrix_product;
 mod online_softmax;
 mod pack;
 mod plan;
+mod probs;
 mod row_mask;
 mod rows;
 mod run;
@@ -27,6 +30,8 @@ mod scratch;
 mod tile;
 
 pub use isa::Isa;
+pub(crate) use matrix_product::{Matrix, add_product_transposed};
+pub(crate) use probs::ProbsCall;
 pub(crate) use rows::{RowSource, SharedOutput};
 pub(crate) use run::ForwardCall;
 pub use scratch::Workspace;

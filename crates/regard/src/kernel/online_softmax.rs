@@ -48,7 +48,7 @@ pub(super) fn absorb_block<S: Simd>(
     states: &mut [RowState],
 ) -> [f32; MAX_TILE_ROWS] {
     let lanes = S::F32_LANES;
-    assert!(from % (2 * lanes) == 0 && to % (2 * lanes) == 0 && to <= BLOCK_KV);
+    assert!(from.is_multiple_of(2 * lanes) && to.is_multiple_of(2 * lanes) && to <= BLOCK_KV);
     assert!(states.len() <= MAX_TILE_ROWS && scores.len() >= states.len() * BLOCK_KV);
     let mut rescale = [f32::NEG_INFINITY; MAX_TILE_ROWS];
     let mut block_sums = [0.0f32; MAX_TILE_ROWS];

@@ -78,8 +78,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(shape: &AttentionShape, lanes: usize, tile_rows: usize, values_in_place: bool) -> Self {
-        debug_assert!(MAX_TILE_ROWS % lanes == 0 && tile_rows <= MAX_TILE_ROWS);
-        debug_assert!(BLOCK_Q % tile_rows == 0 && BLOCK_KV % (2 * lanes) == 0);
+        debug_assert!(MAX_TILE_ROWS.is_multiple_of(lanes) && tile_rows <= MAX_TILE_ROWS);
+        debug_assert!(BLOCK_Q.is_multiple_of(tile_rows) && BLOCK_KV.is_multiple_of(2 * lanes));
         let rows_per_kv_head = shape.group_size() * shape.seq_len_q;
         Self {
             rows_per_kv_head,
@@ -88,7 +88,7 @@ impl Plan {
             head_dim: shape.head_dim,
             padded_head_dim: shape.head_dim.next_multiple_of(lanes),
             padded_value_dim: shape.value_head_dim.next_multiple_of(lanes),
-            pack_values: !(values_in_place && shape.value_head_dim % lanes == 0),
+            pack_values: !(values_in_place && shape.value_head_dim.is_multiple_of(lanes)),
             padded_keys: shape.seq_len_kv.next_multiple_of(BLOCK_KV),
         }
     }

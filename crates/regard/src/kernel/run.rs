@@ -16,7 +16,7 @@ use super::isa::Isa;
 use super::pack::{pack_keys, pack_rows};
 use super::plan::{BLOCK_KV, MAX_KEY_SPLITS, Merge, Piece, Plan};
 use super::rows::{RowSink, RowSource, Rows};
-use super::scratch::{WorkerScratch, Workspace};
+use super::scratch::{Reserved, WorkerScratch, Workspace};
 use crate::config::CheckedConfig;
 use crate::error::AttentionError;
 use crate::shape::AttentionShape;
@@ -101,7 +101,7 @@ impl ForwardCall<'_> {
         let sizes = self.sizes(&plan)?;
         let total = sizes.total().ok_or(AttentionError::SizeOverflow { what: "scratch" })?;
         let lists = (sizes.num_pieces, sizes.num_merges);
-        let (numbers, pieces, merges) = workspace.reserve(total, lists)?;
+        let Reserved { numbers, pieces, merges } = workspace.reserve(total, lists)?;
         let (keys, numbers) = numbers.split_at_mut(sizes.keys_len);
         let (values, numbers) = numbers.split_at_mut(sizes.values_len);
         let (workers, partials) = numbers.split_at_mut(sizes.workers * sizes.worker_len);

@@ -9,8 +9,24 @@ use crate::error::AttentionError;
 #[derive(Debug, Default)]
 pub struct Workspace {
     numbers: Vec<f32>,
-    pub(super) pieces: Vec<Piece>,
-    pub(super) merges: Vec<Merge>,
+    pieces: Vec<Piece>,
+    merges: Vec<Merge>,
+}
+
+/// `len` zeros, or an error where memory is short.
+pub(super) fn zeroed(len: usize) -> Result<Vec<f32>, AttentionError> {
+    let mut numbers = Vec::new();
+    grow(&mut numbers, len)?;
+    Ok(numbers)
+}
+
+fn grow(numbers: &mut Vec<f32>, len: usize) -> Result<(), AttentionError> {
+    if numbers.len() < len {
+        let failed = |_| AttentionError::AllocationFailed { bytes: len.saturating_mul(size_of::<f32>()) };
+        numbers.try_reserve_exact(len - numbers.len()).map_err(failed)?;
+        numbers.resize(len, 0.0);
+    }
+    Ok(())
 }
 
 /// f32 in a cache line.
@@ -34,13 +50,9 @@ impl Workspace {
         &mut self,
         len: usize,
         (num_pieces, num_merges): (usize, usize),
-    ) -> Result<(&mut [f32], &mut Vec<Piece>, &mut Vec<Merge>), AttentionError> {
+    ) -> Result<Reserved<'_>, AttentionError> {
         let total = len.checked_add(LINE).ok_or(AttentionError::SizeOverflow { what: "scratch" })?;
-        if self.numbers.len() < total {
-            let failed = |_| AttentionError::AllocationFailed { bytes: total.saturating_mul(4) };
-            self.numbers.try_reserve_exact(total - self.numbers.len()).map_err(failed)?;
-            self.numbers.resize(total, 0.0);
-        }
+        grow(&mut self.numbers, total)?;
         self.pieces.clear();
         self.merges.clear();
         let bytes = num_pieces.saturating_mul(size_of::<Piece>());
@@ -48,8 +60,16 @@ impl Workspace {
         let bytes = num_merges.saturating_mul(size_of::<Merge>());
         self.merges.try_reserve(num_merges).map_err(|_| AttentionError::AllocationFailed { bytes })?;
         let skip = self.numbers.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        Ok((&mut self.numbers[skip..skip + len], &mut self.pieces, &mut self.merges))
+        let numbers = &mut self.numbers[skip..skip + len];
+        Ok(Reserved { numbers, pieces: &mut self.pieces, merges: &mut self.merges })
     }
+}
+
+/// What a call borrows of a workspace.
+pub(super) struct Reserved<'a> {
+    pub(super) numbers: &'a mut [f32],
+    pub(super) pieces: &'a mut Vec<Piece>,
+    pub(super) merges: &'a mut Vec<Merge>,
 }
 
 /// One worker's own scratch, cut from the workspace.

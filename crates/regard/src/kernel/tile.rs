@@ -85,7 +85,7 @@ pub(super) fn value_tile<S: Simd, const MR: usize>(
     if num_keys == 0 || columns == 0 {
         return;
     }
-    assert!(columns % lanes == 0 && output.len() >= MR * columns && rescale.len() >= MR);
+    assert!(columns.is_multiple_of(lanes) && output.len() >= MR * columns && rescale.len() >= MR);
     assert!(probs.len() >= (MR - 1) * BLOCK_KV + num_keys);
     assert!(values.data.len() >= (num_keys - 1) * values.stride + columns);
     let mut column = 0;
