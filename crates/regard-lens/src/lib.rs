@@ -6,6 +6,7 @@ mod hub;
 mod model;
 mod observer;
 mod token;
+pub mod view;
 
 pub use error::LensError;
 pub use hub::resolve_model;
