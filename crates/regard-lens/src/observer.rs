@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use regard::{AttentionConfig, TensorView};
+use regard::{AttentionConfig, HeadRows, TensorView, attention_probs};
 
 use crate::error::LensError;
 
@@ -31,8 +31,9 @@ impl LayerAttention<'_> {
     /// # Errors
     /// [`LensError::Attention`] if the head or a row does not exist or `probs` has another length.
     pub fn probs(&self, head: usize, rows: Range<usize>, probs: &mut [f32]) -> Result<(), LensError> {
-        let _ = (head, rows, probs);
-        unimplemented!("arrives with regard::attention_probs")
+        let at = HeadRows { batch: 0, head, rows };
+        attention_probs(self.query, self.key, self.log_sum_exp, &at, &self.config, probs)?;
+        Ok(())
     }
 }
 

@@ -1,0 +1,10 @@
+//! Reading untrusted model files: what is allowed is checked before anything is allocated for it.
+
+mod folder;
+mod json;
+mod safetensors_header;
+mod shards;
+mod weights;
+
+pub(crate) use folder::ModelFolder;
+pub(crate) use weights::{Weights, sha256};

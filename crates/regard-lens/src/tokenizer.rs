@@ -1,0 +1,71 @@
+//! A text to tokens, with Hugging Face's own tokenizers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use tokenizers::Tokenizer;
+
+use crate::error::LensError;
+use crate::token::{Token, TokenizedText};
+
+/// `tokenizer.json`, with truncation and padding off: both would show another text than the user's.
+#[derive(Debug)]
+pub(crate) struct TextTokenizer {
+    tokenizer: Tokenizer,
+    path: PathBuf,
+    max_tokens: usize,
+}
+
+impl TextTokenizer {
+    /// Parses the file; every id must have one of `vocabulary_size` embeddings.
+    pub(crate) fn parse(
+        path: &Path,
+        json: &[u8],
+        vocabulary_size: usize,
+        max_tokens: usize,
+    ) -> Result<Self, LensError> {
+        let mut tokenizer = guard(path, || Tokenizer::from_bytes(json))?;
+        guard(path, || tokenizer.with_truncation(None).map(|_| ()))?;
+        tokenizer.with_padding(None);
+        let last = tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        if let Some((token, id)) = last.filter(|(_, id)| *id as usize >= vocabulary_size) {
+            return Err(LensError::TokenWithoutEmbedding { token, id, limit: vocabulary_size });
+        }
+        Ok(Self { tokenizer, path: path.to_owned(), max_tokens })
+    }
+
+    pub(crate) fn tokenize(&self, text: &str) -> Result<TokenizedText, LensError> {
+        let encoding = guard(&self.path, || self.tokenizer.encode(text, true))?;
+        let special = encoding.get_special_tokens_mask();
+        if special.iter().all(|&special| special != 0) {
+            return Err(LensError::EmptyText);
+        }
+        if special.len() > self.max_tokens {
+            return Err(LensError::TextTooLong { found: special.len(), limit: self.max_tokens });
+        }
+        let pieces = encoding.get_tokens().iter().zip(encoding.get_ids());
+        let places = encoding.get_offsets().iter().zip(encoding.get_word_ids());
+        let tokens = pieces.zip(places).zip(special).enumerate();
+        let tokens = tokens.map(|(index, (((piece, &id), (&(start, end), &word)), &special))| Token {
+            index,
+            id,
+            text: piece.clone(),
+            // A byte-level tokenizer may split a character; the text can only be cut around it.
+            start: text.floor_char_boundary(start),
+            end: text.ceil_char_boundary(end.max(start)),
+            word: word.map(|word| word as usize),
+            special: special != 0,
+        });
+        Ok(TokenizedText { text: text.to_owned(), tokens: tokens.collect() })
+    }
+}
+
+/// Runs the tokenizers' code, which panics on some inconsistent files, and returns its panic as an error.
+fn guard<T>(path: &Path, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, LensError> {
+    let problem = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the tokenizer it describes does not work".to_owned(),
+    };
+    Err(LensError::Tokenizer { path: path.to_owned(), problem })
+}
