@@ -90,7 +90,9 @@ fn texts() -> Value {
 pub fn max_abs_difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     // Not `max`, which would lose a NaN.
-    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, |worst, difference| {
-        if difference <= worst { worst } else { difference }
-    })
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |worst, difference| if difference <= worst { worst } else { difference })
 }
