@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
 use crate::error::LensError;
 use crate::token::{Token, TokenizedText};
@@ -13,6 +13,7 @@ use crate::token::{Token, TokenizedText};
 pub(crate) struct TextTokenizer {
     tokenizer: Tokenizer,
     path: PathBuf,
+    vocabulary_size: usize,
     max_tokens: usize,
 }
 
@@ -27,15 +28,26 @@ impl TextTokenizer {
         let mut tokenizer = guard(path, || Tokenizer::from_bytes(json))?;
         guard(path, || tokenizer.with_truncation(None).map(|_| ()))?;
         tokenizer.with_padding(None);
-        let last = tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
-        if let Some((token, id)) = last.filter(|(_, id)| *id as usize >= vocabulary_size) {
-            return Err(LensError::TokenWithoutEmbedding { token, id, limit: vocabulary_size });
+        for (token, id) in tokenizer.get_vocab(true) {
+            check_embedding(&token, id, vocabulary_size)?;
         }
-        Ok(Self { tokenizer, path: path.to_owned(), max_tokens })
+        let tokenizer = Self { tokenizer, path: path.to_owned(), vocabulary_size, max_tokens };
+        // Some files parse and then fail on every text; better to learn that before the model runs.
+        tokenizer.encode("a")?;
+        Ok(tokenizer)
+    }
+
+    fn encode(&self, text: &str) -> Result<Encoding, LensError> {
+        let encoding = guard(&self.path, || self.tokenizer.encode(text, true))?;
+        // A template's special tokens may have ids that the vocabulary does not list.
+        for (token, &id) in encoding.get_tokens().iter().zip(encoding.get_ids()) {
+            check_embedding(token, id, self.vocabulary_size)?;
+        }
+        Ok(encoding)
     }
 
     pub(crate) fn tokenize(&self, text: &str) -> Result<TokenizedText, LensError> {
-        let encoding = guard(&self.path, || self.tokenizer.encode(text, true))?;
+        let encoding = self.encode(text)?;
         let special = encoding.get_special_tokens_mask();
         if special.iter().all(|&special| special != 0) {
             return Err(LensError::EmptyText);
@@ -60,7 +72,15 @@ impl TextTokenizer {
     }
 }
 
-/// Runs the tokenizers' code, which panics on some inconsistent files, and returns its panic as an error.
+fn check_embedding(token: &str, id: u32, limit: usize) -> Result<(), LensError> {
+    if (id as usize) < limit {
+        return Ok(());
+    }
+    Err(LensError::TokenWithoutEmbedding { token: token.to_owned(), id, limit })
+}
+
+/// Runs the tokenizers' code and returns its panics as errors: it has some for inconsistent files (a template with
+/// an undeclared special token, a damaged precompiled map). The panic hook still hears of them.
 fn guard<T>(path: &Path, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, LensError> {
     let problem = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => return Ok(value),
