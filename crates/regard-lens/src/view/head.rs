@@ -50,8 +50,10 @@ pub struct QueryRow {
     pub top: Vec<Link>,
     /// The strongest key of the text, special tokens left out whatever `top` holds.
     pub strongest: Option<Link>,
-    /// The strongest special token.
-    pub strongest_special: Option<Link>,
+    /// The link that shows what `kind` says: to the token before (previous) or after (next), to the topic, to the
+    /// strongest special token (special), to the strongest key of the text (link, ahead, other). If there is no
+    /// such key, to the strongest of all.
+    pub example: Link,
 }
 
 /// One head: what it does over the whole text, and the rows asked for.
@@ -83,15 +85,17 @@ impl HeadView {
     }
 }
 
-/// A row as it is picked up on the way, before what is usual is known.
+/// A row as it is picked up on the way, before what is usual is known. Keys come with their probabilities.
 struct PickedRow {
     query: usize,
     entropy: f32,
     special_mass: f32,
-    /// Keys and probabilities, strongest first.
+    /// Strongest first.
     top: Vec<(usize, f32)>,
     strongest: Option<(usize, f32)>,
     strongest_special: Option<(usize, f32)>,
+    before: Option<(usize, f32)>,
+    after: Option<(usize, f32)>,
 }
 
 /// Writes a head's probabilities of some query rows, `[rows, seq_len]`.
@@ -126,7 +130,16 @@ pub(super) fn look_at_head(
         }
     }
     let statistics = totals.finish();
-    let rows = picked.into_iter().map(|row| finish_row(row, &totals, &statistics, table)).collect();
+    let mut rows = Vec::with_capacity(picked.len());
+    for row in picked {
+        let mut on_topic = None;
+        if let Some(topic) = statistics.topic {
+            let again = &mut scratch[..tokens];
+            probs(row.query..row.query + 1, again)?;
+            on_topic = Some((topic.key, again[topic.key]));
+        }
+        rows.push(finish_row(row, on_topic, &totals, &statistics, table));
+    }
     Ok(HeadView { id, statistics, rows })
 }
 
@@ -149,6 +162,8 @@ fn pick(query: usize, probs: &[f32], table: &TextTable, options: &ViewOptions) -
         top: keep_strongest(&mut of_text, options.top).to_vec(),
         strongest,
         strongest_special,
+        before: query.checked_sub(1).map(|key| (key, probs[key])),
+        after: probs.get(query + 1).map(|&prob| (query + 1, prob)),
     }
 }
 
@@ -165,6 +180,7 @@ fn keep_strongest(keys: &mut Vec<(usize, f32)>, count: usize) -> &[(usize, f32)]
 
 fn finish_row(
     row: PickedRow,
+    on_topic: Option<(usize, f32)>,
     totals: &Totals<'_>,
     statistics: &HeadStatistics,
     table: &TextTable,
@@ -175,14 +191,25 @@ fn finish_row(
     // Distances mean nothing from a token that is not in the text.
     let telling = strongest.as_ref().filter(|_| !table.is_special(row.query));
     let same_word = telling.is_some_and(|link| table.same_word(row.query, link.key));
+    let kind = HeadKind::of(statistics, row.query, telling, same_word);
+    let shows_kind = match kind {
+        HeadKind::Previous => row.before,
+        HeadKind::Next => row.after,
+        HeadKind::Topic => on_topic,
+        HeadKind::Special => row.strongest_special,
+        HeadKind::Link | HeadKind::Ahead | HeadKind::Other => row.strongest,
+    };
+    let of_all =
+        [row.strongest, row.strongest_special].into_iter().flatten().max_by(|a, b| a.1.total_cmp(&b.1));
     QueryRow {
         query: row.query,
-        kind: HeadKind::of(statistics, row.query, telling, same_word),
+        kind,
         entropy: row.entropy,
         special_mass: row.special_mass,
         covered: top.iter().map(|link| f64::from(link.prob)).sum::<f64>() as f32,
         top,
         strongest,
-        strongest_special: row.strongest_special.map(link),
+        // A row has at least the query itself as a key.
+        example: link(shows_kind.or(of_all).unwrap_or((row.query, 0.0))),
     }
 }

@@ -111,7 +111,6 @@ fn row__numbers__are_of_all_keys_and_top_of_the_text_only() {
     assert!((row.special_mass - 0.2).abs() < 1e-7);
     assert!((row.covered - 0.7).abs() < 1e-6);
     assert_eq!(row.top.iter().map(|link| link.key).collect::<Vec<_>>(), [1, 2], "equal keys in text order");
-    assert_eq!(row.strongest_special.unwrap().key, 0);
 }
 
 #[test]
@@ -164,6 +163,34 @@ fn kinds__head_over_the_text__are_told_apart() {
     assert_eq!(special.rows[0].kind, HeadKind::Special);
     assert!((special.statistics.special_mass - 1.0).abs() < 1e-6);
     assert_eq!(kind_of(&|query| query).rows[0].kind, HeadKind::Other, "everyone looks at themselves");
+}
+
+#[test]
+fn example__of_a_kind__is_the_key_that_the_kind_is_about() {
+    let table = TextTable::new(&text(&[0, 1, 2]), false);
+    // Queries of the text look at one key with 0.7, at themselves with 0.2 and at [SEP] with 0.1.
+    let example = |key_of: &dyn Fn(usize) -> usize, query: usize| {
+        let mut matrix = vec![0.0; 25];
+        for query in 0..5 {
+            matrix[query * 5 + key_of(query)] += 0.7;
+            matrix[query * 5 + query] += 0.2;
+            matrix[query * 5 + 4] += 0.1;
+        }
+        let row = look(&table, &options(Queries::One(query)), &matrix).unwrap().rows[0].clone();
+        (row.kind, row.example.key, row.example.prob)
+    };
+    assert_eq!(example(&|query| query.saturating_sub(1), 3), (HeadKind::Previous, 2, 0.7));
+    assert_eq!(
+        example(&|query| query.saturating_sub(1), 1),
+        (HeadKind::Previous, 0, 0.7),
+        "[CLS] is before it"
+    );
+    assert_eq!(example(&|query| (query + 1).min(4), 1), (HeadKind::Next, 2, 0.7));
+    assert_eq!(example(&|query| if query == 1 { 3 } else { 2 }, 1), (HeadKind::Topic, 2, 0.0));
+    assert_eq!(example(&|_| 0, 1), (HeadKind::Special, 0, 0.7));
+    assert_eq!(example(&|query| query, 2), (HeadKind::Other, 2, 0.9));
+    // [CLS] has nothing before it.
+    assert_eq!(example(&|query| query.saturating_sub(1), 0), (HeadKind::Previous, 0, 0.9));
 }
 
 #[test]

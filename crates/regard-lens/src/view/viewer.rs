@@ -36,7 +36,7 @@ pub struct ViewOptions {
     pub map_size: [usize; 2],
     /// The head to picture; `None` for the most telling one: the link head with the largest
     /// probability × ln lift, or if there is none the best head of the next kind in the order ahead, topic,
-    /// next, previous, special, other.
+    /// next, previous, other. Special heads are pictured only by name: special tokens are not in the picture.
     pub map_head: Option<HeadId>,
 }
 
@@ -148,21 +148,32 @@ impl<'a> Viewer<'a> {
         Viewed { map: self.map.map(|(_, map)| map), verification: self.verification }
     }
 
-    /// Takes the picture of this layer's best head, if it beats those before.
+    /// Takes the picture of this layer's best head, if it beats those before. One token alone is no picture.
     fn take_picture(&mut self, attention: &LayerAttention<'_>, heads: &[HeadView]) -> Result<(), LensError> {
-        if self.options.map_size.contains(&0) || self.options.queries == Queries::All {
+        let Queries::One(query) = self.options.queries else { return Ok(()) };
+        if self.options.map_size.contains(&0) || self.pictured_tokens(query).len() < 2 {
             return Ok(());
         }
         for head in heads {
             let Some(row) = head.rows.first() else { continue };
             let rank = (map_preference(row.kind), head.score(row));
-            let wanted = self.options.map_head.is_none_or(|wanted| wanted == head.id);
+            let wanted = match self.options.map_head {
+                Some(wanted) => wanted == head.id,
+                None => row.kind != HeadKind::Special,
+            };
             // Strictly better: of equal heads the first one stays.
             if wanted && self.map.as_ref().is_none_or(|(best, _)| rank > *best) {
                 self.map = Some((rank, self.picture(attention, head.id, row)?));
             }
         }
         Ok(())
+    }
+
+    /// The tokens that a picture may show.
+    fn pictured_tokens(&self, query: usize) -> Vec<usize> {
+        let shown =
+            |token: &usize| !self.table.is_special(*token) || self.options.keep_special || *token == query;
+        (0..self.table.len()).filter(shown).collect()
     }
 
     fn picture(
@@ -174,9 +185,9 @@ impl<'a> Viewer<'a> {
         let shown =
             |token: usize| !self.table.is_special(token) || self.options.keep_special || token == row.query;
         let tokens: Vec<usize> = (0..self.table.len()).filter(|&token| shown(token)).collect();
-        let place = |token: usize| tokens.binary_search(&token).unwrap_or(0);
-        let focus = place(row.query);
-        let key = row.strongest.map_or(focus, |link| place(link.key));
+        let focus = tokens.binary_search(&row.query).unwrap_or(0);
+        let place = |token: usize| tokens.binary_search(&token).unwrap_or(focus);
+        let key = place(row.example.key);
         let [most_queries, most_keys] = self.options.map_size;
         let queries = tokens[window(tokens.len(), most_queries, focus, key)].to_vec();
         let keys = tokens[window(tokens.len(), most_keys, key, focus)].to_vec();
@@ -193,7 +204,7 @@ impl<'a> Viewer<'a> {
 
 fn map_preference(kind: HeadKind) -> usize {
     use HeadKind::{Ahead, Link, Next, Other, Previous, Special, Topic};
-    let falling = [Link, Ahead, Topic, Next, Previous, Special, Other];
+    let falling = [Link, Ahead, Topic, Next, Previous, Other, Special];
     falling.iter().rev().position(|&other| other == kind).unwrap_or(0)
 }
 
