@@ -53,11 +53,11 @@ pub(crate) struct ViewArguments {
     pub(crate) head: Option<HeadId>,
 
     /// How many keys to list for each row
-    #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) top: u32,
+    #[arg(long, value_name = "K", default_value = "5", value_parser = at_least_one)]
+    pub(crate) top: usize,
 
-    /// Every head's row for every word, as JSON lines
-    #[arg(long, requires = "json")]
+    /// With --json: a line for every head's row, of every word or of --at
+    #[arg(long)]
     pub(crate) all: bool,
 
     /// List the tokens that the model adds ([CLS], [SEP]) among the keys, too
@@ -82,6 +82,10 @@ pub(crate) enum ColorChoice {
     Auto,
     Always,
     Never,
+}
+
+fn at_least_one(count: &str) -> Result<usize, &'static str> {
+    count.parse().ok().filter(|&count| count > 0).ok_or("expected a whole number from 1")
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ const INFERNO: [[u8; 3]; 11] = [
     [252, 255, 164],
 ];
 
-/// Levels of the six steps of xterm's colour cube.
-const CUBE: [u8; 6] = [0, 95, 135, 175, 215, 255];
+/// The same among xterm's 256 colours, chosen by eye: the nearest ones jump between blue, grey and purple.
+const INFERNO_INDEXED: [u8; 11] = [16, 234, 53, 89, 125, 161, 166, 208, 214, 221, 229];
 
 impl Palette {
     /// What to use, by `--color`, by whether a terminal reads, and by NO_COLOR, COLORTERM and TERM.
@@ -76,14 +76,19 @@ impl Palette {
         if !self.has_colour() {
             return text.to_owned();
         }
-        self.styled(&format!("38;{}", self.code(heat_colour(share))), text)
+        self.styled(&format!("38;{}", self.code(share)), text)
+    }
+
+    /// `columns` columns of one share.
+    pub(crate) fn one_heat(self, share: f32, columns: usize) -> String {
+        self.styled(&format!("48;{}", self.code(share)), &" ".repeat(columns))
     }
 
     /// `columns` columns of two shares, one above the other; without a lower one the background stays.
     pub(crate) fn two_heats(self, upper: f32, lower: Option<f32>, columns: usize) -> String {
-        let mut style = format!("38;{}", self.code(heat_colour(upper)));
+        let mut style = format!("38;{}", self.code(upper));
         if let Some(lower) = lower {
-            style += &format!(";48;{}", self.code(heat_colour(lower)));
+            style += &format!(";48;{}", self.code(lower));
         }
         self.styled(&style, &"▀".repeat(columns))
     }
@@ -96,9 +101,14 @@ impl Palette {
         }
     }
 
-    fn code(self, colour: [u8; 3]) -> String {
-        let [r, g, b] = colour;
-        if self == Self::True { format!("2;{r};{g};{b}") } else { format!("5;{}", nearest_indexed(colour)) }
+    /// The colour of a share, as SGR takes it.
+    fn code(self, share: f32) -> String {
+        if self == Self::True {
+            let [r, g, b] = heat_colour(share);
+            format!("2;{r};{g};{b}")
+        } else {
+            format!("5;{}", INFERNO_INDEXED[place(share).round() as usize])
+        }
     }
 }
 
@@ -107,26 +117,19 @@ pub(crate) fn shade(share: f32) -> char {
     SHADES.iter().rev().find(|(from, _)| share >= *from).map_or(' ', |&(_, shade)| shade)
 }
 
-/// The place of a share on the ramp is its square root: most shares are small, and the eye should still tell
-/// 2 % from 8 %.
+/// The place of a share on the ramp, 0 to 10, by its square root: most shares are small, and the eye should still
+/// tell 2 % from 8 %.
+fn place(share: f32) -> f32 {
+    share.clamp(0.0, 1.0).sqrt() * (INFERNO.len() - 1) as f32
+}
+
 fn heat_colour(share: f32) -> [u8; 3] {
-    let place = share.clamp(0.0, 1.0).sqrt() * (INFERNO.len() - 1) as f32;
+    let place = place(share);
     let below = (place as usize).min(INFERNO.len() - 2);
     let (from, to, part) = (INFERNO[below], INFERNO[below + 1], place - below as f32);
     std::array::from_fn(|i| {
         (f32::from(from[i]) + part * (f32::from(to[i]) - f32::from(from[i]))).round() as u8
     })
-}
-
-fn nearest_indexed(colour: [u8; 3]) -> u8 {
-    let distance = |other: [u8; 3]| -> u32 {
-        colour.iter().zip(other).map(|(&a, b)| u32::from(a.abs_diff(b)).pow(2)).sum()
-    };
-    let cube = (0u8..216).map(|i| {
-        (16 + i, [CUBE[usize::from(i / 36)], CUBE[usize::from(i / 6 % 6)], CUBE[usize::from(i % 6)]])
-    });
-    let grey = (0u8..24).map(|i| (232 + i, [8 + 10 * i; 3]));
-    cube.chain(grey).min_by_key(|&(_, other)| distance(other)).map_or(16, |(index, _)| index)
 }
 
 #[cfg(test)]
@@ -172,13 +175,6 @@ mod tests {
             assert!(brightness(step as f32 / 100.0) >= brightness((step - 1) as f32 / 100.0), "{step}");
         }
         assert_eq!((heat_colour(0.0), heat_colour(1.0)), (INFERNO[0], INFERNO[10]));
-    }
-
-    #[test]
-    fn indexed__colours_of_the_cube__are_themselves() {
-        assert_eq!(nearest_indexed([255, 255, 255]), 231);
-        assert_eq!(nearest_indexed([0, 0, 0]), 16);
-        assert_eq!(nearest_indexed([128, 128, 128]), 244);
     }
 
     #[test]

@@ -3,8 +3,29 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
+/// What a run cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Costs {
+    /// From the start of the process.
+    pub(crate) seconds: f64,
+    /// Peak resident memory, where it is known.
+    pub(crate) peak_bytes: Option<u64>,
+}
+
+impl Costs {
+    /// What this process has cost so far.
+    pub(crate) fn since(started: Instant) -> Self {
+        Self { seconds: started.elapsed().as_secs_f64(), peak_bytes: peak_memory_bytes() }
+    }
+
+    /// Rounded up.
+    pub(crate) fn peak_megabytes(self) -> Option<u64> {
+        self.peak_bytes.map(|bytes| bytes.div_ceil(1_000_000))
+    }
+}
+
 /// Peak resident memory of this process in bytes, where the system tells (Linux).
-pub(crate) fn peak_memory_bytes() -> Option<u64> {
+fn peak_memory_bytes() -> Option<u64> {
     peak_of(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 

@@ -29,14 +29,9 @@ pub(crate) struct Example<'a> {
 }
 
 impl<'a> Example<'a> {
-    /// The head as an example, if its row has a key to speak of.
     fn of(head: &'a HeadView) -> Option<Self> {
         let row = head.rows.first()?;
-        let link = match row.kind {
-            HeadKind::Special => row.strongest_special.as_ref(),
-            _ => row.strongest.as_ref(),
-        };
-        Some(Self { head, row, link: link? })
+        Some(Self { head, row, link: &row.example })
     }
 }
 
@@ -112,20 +107,20 @@ impl Report<'_> {
         }
     }
 
-    /// The other keys of the row, and how much of it all that is shown covers.
-    pub(crate) fn rest_of_row(&self, row: &QueryRow) -> String {
+    /// The other keys of the row, what all that is named comes to, and what special tokens get.
+    pub(crate) fn rest_of_row(&self, example: Example<'_>) -> String {
+        let row = example.row;
         let others: Vec<String> = row
             .top
             .iter()
-            .skip(1)
+            .filter(|link| link.key != example.link.key)
             .map(|link| format!("{} {}", self.name(link.key), percent(link.prob)))
             .collect();
-        let then = if others.is_empty() { String::new() } else { format!("then {}; ", others.join(", ")) };
-        let covered = match row.top.len() {
-            1 => format!("it covers {}", percent(row.covered)),
-            shown => format!("these {shown} cover {}", percent(row.covered)),
-        };
-        format!("{then}{covered}, special tokens {}", percent(row.special_mass))
+        let special = format!("special tokens: {}", percent(row.special_mass));
+        if others.is_empty() {
+            return special;
+        }
+        format!("also {}; top {}: {}; {special}", others.join(", "), row.top.len(), percent(row.covered))
     }
 
     /// How many heads give more than half of their mass to special tokens, and which those are.
@@ -146,7 +141,7 @@ impl Report<'_> {
 /// A share as people read it: whole per cent, `<1 %` for what is little but not nothing.
 pub(crate) fn percent(share: f32) -> String {
     let percent = share * 100.0;
-    if percent > 0.0 && percent < 0.5 { "<1 %".to_owned() } else { format!("{percent:.0} %") }
+    if percent > 0.0 && percent < 0.5 { "<1 %".to_owned() } else { format!("{} %", percent.round()) }
 }
 
 /// A lift as people read it.

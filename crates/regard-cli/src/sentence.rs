@@ -52,7 +52,7 @@ pub(crate) fn sentence(
     let note = |hidden: usize, what: &str| {
         palette.dim(&format!("… {hidden} token{} {what}", if hidden == 1 { "" } else { "s" }))
     };
-    let before = shown.first().map_or(0, |line| count(0..byte_at(line.start)));
+    let before = lines.get(first).filter(|_| first > 0).map_or(0, |line| count(0..byte_at(line.start)));
     let after = shown.last().map_or(0, |line| count(byte_at(line.end)..text.len()));
     if before > 0 {
         output.push(note(before, "before"));
@@ -198,7 +198,7 @@ mod tests {
         let lines = shown("The cat sat because it was", "it", Some("cat"), 40);
         assert_eq!(lines, ["The cat sat because it was", "     ↑──── 49 % ────╯"]);
         let lines = shown("it was a tired cat", "it", Some("cat"), 40);
-        assert_eq!(lines, ["it was a tired cat", "╰──── 49 % ────↑"]);
+        assert_eq!(lines, ["it was a tired cat", "╰──── 49 % ─────↑"]);
     }
 
     #[test]
@@ -208,10 +208,7 @@ mod tests {
 
     #[test]
     fn sentence__key_in_another_line_or_the_focus_itself__marks_the_focus() {
-        assert_eq!(
-            shown("cat one two three it was", "it", Some("cat"), 10)[2..],
-            ["three it", "      ▔▔", "was"]
-        );
+        assert_eq!(shown("cat one two three it was", "it", Some("cat"), 10)[2..], ["it was", "▔▔"]);
         assert_eq!(shown("a cat it was", "it", Some("it"), 40)[1], "      ▔▔");
     }
 

@@ -52,7 +52,7 @@ pub(crate) fn table(report: &Report<'_>, columns: usize, palette: Palette) -> Ve
         }
     }
     let legend = "usual: what the other words send to the same key";
-    let marked = format!("{legend}, ▒ in the bar");
+    let marked = format!("{legend}, the thin part of the bar");
     let legend = if layout.bar > 0 && width(&marked) <= columns { marked } else { legend.to_owned() };
     lines.extend(crate::visible::wrap(&legend, columns).iter().map(|line| palette.dim(line)));
     lines
@@ -79,16 +79,14 @@ fn line(report: &Report<'_>, example: Example<'_>, layout: &Columns, palette: Pa
     line.trim_end().to_owned()
 }
 
-/// A bar of `columns` columns for 100 %, in eighths; the part that is usual is shaded.
+/// A bar of `columns` columns for 100 %, in half columns; the part that is usual is thin.
 fn bar(share: f32, usual: f32, columns: usize, palette: Palette) -> String {
-    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (share.clamp(0.0, 1.0) * columns as f32 * 8.0).round() as usize;
-    let (full, part) = (eighths / 8, EIGHTHS[eighths % 8]);
-    let shaded = ((usual.clamp(0.0, 1.0) * columns as f32).round() as usize).min(full);
-    let used = full + usize::from(!part.is_empty());
-    let solid = format!("{}{part}", "█".repeat(full - shaded));
-    let shaded = palette.dim(&"▒".repeat(shaded));
-    format!("{shaded}{}{}", palette.heat(0.55, &solid), " ".repeat(columns - used))
+    let halves = (share.clamp(0.0, 1.0) * columns as f32 * 2.0).round() as usize;
+    let (full, half) = (halves / 2, halves % 2);
+    let thin = ((usual.clamp(0.0, 1.0) * columns as f32).round() as usize).min(full);
+    let thick = "━".repeat(full - thin) + &"╸".repeat(half);
+    let blank = " ".repeat(columns - full - half);
+    format!("{}{}{blank}", palette.dim(&"─".repeat(thin)), palette.heat(0.55, &thick))
 }
 
 #[cfg(test)]
@@ -97,13 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bar__shares__fill_their_part_and_shade_the_usual() {
+    fn bar__shares__fill_their_part_and_thin_the_usual() {
         let plain = |share, usual| bar(share, usual, 8, Palette::Plain);
         assert_eq!(plain(0.0, 0.0), "        ");
-        assert_eq!(plain(1.0, 0.0), "████████");
-        assert_eq!(plain(0.5, 0.25), "▒▒██    ");
-        assert_eq!(plain(0.5, 0.9), "▒▒▒▒    ", "never longer than the share");
-        assert_eq!(plain(1.0 / 16.0, 0.0), "▌       ");
+        assert_eq!(plain(1.0, 0.0), "━━━━━━━━");
+        assert_eq!(plain(0.5, 0.25), "──━━    ");
+        assert_eq!(plain(0.5, 0.9), "────    ", "never longer than the share");
+        assert_eq!(plain(1.0 / 16.0, 0.0), "╸       ");
         for share in (0..=1000).map(|i| i as f32 / 1000.0) {
             assert_eq!(width(&plain(share, 0.3)), 8);
         }

@@ -2,10 +2,11 @@
 
 use crate::palette::Palette;
 use crate::picture::picture;
+use crate::process::Costs;
 use crate::report::{Report, percent};
 use crate::sentence::{Marks, sentence};
 use crate::table::table;
-use crate::visible::{visible, wrap};
+use crate::visible::{visible, width, wrap};
 
 /// How wide the page is at most: longer lines are hard to read.
 const WIDEST: usize = 120;
@@ -33,8 +34,8 @@ impl Page {
     }
 }
 
-/// The whole view; `costs` are the parts of its last line about this run.
-pub(crate) fn render(report: &Report<'_>, page: Page, costs: &[String]) -> String {
+/// The whole view.
+pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
     let Page { columns, palette, .. } = page;
     let mut blocks = vec![marked_sentence(report, page), table(report, columns, palette)];
     if let (Some(map), Some(pictured)) = (&report.viewed.map, report.pictured()) {
@@ -43,7 +44,7 @@ pub(crate) fn render(report: &Report<'_>, page: Page, costs: &[String]) -> Strin
         if let Some(rest) = block[0].strip_prefix(&head) {
             block[0] = palette.bold(&head) + rest;
         }
-        let rest = report.rest_of_row(pictured.row);
+        let rest = report.rest_of_row(pictured);
         block.extend(wrap(&rest, columns).iter().map(|line| palette.dim(line)));
         blocks.push(block);
         let keys: Vec<usize> = [pictured.link.key, report.focus.token]
@@ -53,7 +54,7 @@ pub(crate) fn render(report: &Report<'_>, page: Page, costs: &[String]) -> Strin
         blocks.push(picture(map, report.text, report.focus.token, &keys, columns, palette));
     }
     let mut last = wrap(&report.on_special_tokens(), columns);
-    last.extend(join_parts(costs, columns).iter().map(|line| palette.dim(line)));
+    last.extend(join_parts(&costs(report, cost), columns).iter().map(|line| palette.dim(line)));
     blocks.push(last);
 
     let mut page = String::from("\n");
@@ -91,30 +92,45 @@ fn marked_sentence(report: &Report<'_>, page: Page) -> Vec<String> {
     lines
 }
 
-/// What the model is, how exact this was and what it cost, for the last line.
-pub(crate) fn costs(report: &Report<'_>, seconds: f64, peak_bytes: Option<u64>) -> Vec<String> {
+/// What was run, how exact it was and what it cost.
+fn costs(report: &Report<'_>, costs: Costs) -> Vec<String> {
     let (model, verification) = (report.model, report.viewed.verification);
     let mut parts = vec![
         format!("{} tokens", report.text.tokens.len()),
         format!("{} layers × {} heads", model.layers, model.heads),
         format!("within {:.1e} of f64 on {} sampled rows", verification.max_abs_error, verification.rows),
-        format!("{seconds:.2} s"),
+        format!("{:.2} s", costs.seconds),
     ];
-    parts.extend(peak_bytes.map(|bytes| format!("{} MB", bytes.div_ceil(1_000_000))));
+    parts.extend(costs.peak_megabytes().map(|megabytes| format!("{megabytes} MB")));
     parts.push(visible(&model.name));
     parts
 }
 
+/// Parts on as few lines as they need; a part longer than a line is broken.
 fn join_parts(parts: &[String], columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {
-            Some(line) if crate::visible::width(line) + 3 + crate::visible::width(part) <= columns => {
+            Some(line) if width(line) + 3 + width(part) <= columns => {
                 *line += " · ";
                 *line += part;
             }
-            _ => lines.push(part.clone()),
+            _ => lines.extend(wrap(part, columns)),
         }
     }
     lines
+}
+
+#[cfg(test)]
+#[allow(non_snake_case, reason = "test names are subject__condition__claim")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn join_parts__any_width__keeps_every_part_and_fits() {
+        let parts = ["12 tokens", "6 layers", "within 1e-7 of f64"].map(str::to_owned);
+        assert_eq!(join_parts(&parts, 80), ["12 tokens · 6 layers · within 1e-7 of f64"]);
+        assert_eq!(join_parts(&parts, 24), ["12 tokens · 6 layers", "within 1e-7 of f64"]);
+        assert_eq!(join_parts(&parts, 12), ["12 tokens", "6 layers", "within 1e-7", "of f64"]);
+    }
 }

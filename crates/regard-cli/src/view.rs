@@ -13,15 +13,18 @@ use crate::input::read_text;
 use crate::json;
 use crate::palette::Palette;
 use crate::picture::most_cells;
-use crate::process::{Progress, peak_memory_bytes};
+use crate::process::{Costs, Progress};
 use crate::report::Report;
-use crate::terminal::{Page, costs};
+use crate::terminal::Page;
 use crate::{plain, terminal};
 
 const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
                         or --model org/name for one from the Hugging Face Hub";
 
 pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Failure> {
+    if arguments.all && !arguments.json {
+        return Err(Failure::usage("--all writes JSON lines: add --json"));
+    }
     let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
     let text = read_text(&arguments.text, arguments.file.as_deref())?;
     let model = Model::load(&resolve_model(model)?)?;
@@ -59,7 +62,7 @@ impl Run<'_> {
     fn options(&self, queries: Queries, map_size: [usize; 2]) -> ViewOptions {
         ViewOptions {
             queries,
-            top: self.arguments.top as usize,
+            top: self.arguments.top,
             keep_special: self.arguments.keep_special,
             map_size,
             map_head: self.arguments.head,
@@ -112,11 +115,11 @@ impl Run<'_> {
             let heads = self.heads_in_json(&report);
             json::write_document(&mut output, header, report.text, &heads, report.viewed.verification)?;
         } else {
-            let costs = costs(&report, self.started.elapsed().as_secs_f64(), peak_memory_bytes());
+            let costs = Costs::since(self.started);
             let view = if self.arguments.plain {
-                plain::render(&report, &costs)
+                plain::render(&report, costs)
             } else {
-                terminal::render(&report, page, &costs)
+                terminal::render(&report, page, costs)
             };
             output.write_all(view.as_bytes())?;
         }

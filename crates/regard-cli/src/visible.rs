@@ -69,16 +69,21 @@ pub(crate) fn right(text: &str, columns: usize) -> String {
     " ".repeat(columns - width(&text)) + &text
 }
 
-/// A sentence of ours broken at spaces into lines of at most `columns`; longer words stand alone.
+/// A sentence of ours broken at spaces into lines of at most `columns`; longer words stand alone, and a number
+/// keeps its `%` or `×`.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("starts with one line");
+        let unit = word.starts_with(['%', '×']);
         if line.is_empty() {
             line.push_str(word);
         } else if width(line) + 1 + width(word) <= columns {
             line.push(' ');
             line.push_str(word);
+        } else if unit && let Some(space) = line.rfind(' ') {
+            let number = line.split_off(space);
+            lines.push(format!("{} {word}", number.trim_start()));
         } else {
             lines.push(word.to_owned());
         }
@@ -133,5 +138,6 @@ mod tests {
     fn wrap__long_sentence__keeps_all_words() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("", 7), [""]);
+        assert_eq!(wrap("sends 49 % to", 8), ["sends", "49 % to"]);
     }
 }
