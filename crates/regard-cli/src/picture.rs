@@ -153,9 +153,16 @@ impl Picture<'_> {
         let (map, available) = (self.map, self.map.available);
         let (rows, keys) = (map.queries.len(), map.keys.len());
         let is_part = rows < available || keys < available;
-        let elsewhere = if is_part { " or outside this part" } else { "" };
-        let mut reading =
-            format!("a row shows where one word looks; what is missing went to special tokens{elsewhere}");
+        let hides_special =
+            self.text.tokens.iter().any(|token| token.special && !map.keys.contains(&token.index));
+        let missing: Vec<&str> = [(hides_special, "to special tokens"), (is_part, "outside this part")]
+            .into_iter()
+            .filter_map(|(is_missing, what)| is_missing.then_some(what))
+            .collect();
+        let mut reading = "a row shows where one word looks".to_owned();
+        if !missing.is_empty() {
+            reading += &format!("; what is missing went {}", missing.join(" or "));
+        }
         if self.halved {
             reading += "; a line holds two rows, the upper one named on the left";
         }
