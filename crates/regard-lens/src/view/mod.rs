@@ -27,6 +27,9 @@ mod head;
 mod head_id;
 mod heat_map;
 mod kind;
+#[cfg(test)]
+#[allow(non_snake_case, reason = "test names are subject__condition__claim")]
+mod layer_tests;
 mod statistics;
 #[cfg(test)]
 #[allow(non_snake_case, reason = "test names are subject__condition__claim")]

@@ -7,7 +7,7 @@ use crate::error::LensError;
 use crate::token::{Token, TokenizedText};
 
 /// A text of one-letter words between two special tokens; `words` gives each token's word.
-fn text(words: &[usize]) -> TokenizedText {
+pub(super) fn text(words: &[usize]) -> TokenizedText {
     let special = |index: usize, text: &str| Token {
         index,
         id: 0,
@@ -31,7 +31,7 @@ fn text(words: &[usize]) -> TokenizedText {
     TokenizedText { text: "a".repeat(words.len()), tokens }
 }
 
-fn options(queries: Queries) -> ViewOptions {
+pub(super) fn options(queries: Queries) -> ViewOptions {
     ViewOptions { queries, top: 2, keep_special: false, map_size: [0, 0], map_head: None }
 }
 
