@@ -218,7 +218,9 @@ impl LensError {
             Self::ModelNotFound { model } => format!(
                 "model {model:?}: no such directory, and not a model id either (expected org/name or org/name@revision)"
             ),
-            Self::Hub { id, endpoint, problem } => format!("model {id} from {endpoint}: {problem}"),
+            Self::Hub { id, endpoint, problem } => {
+                format!("model {id:?}: no such directory; {endpoint}: {problem}")
+            }
             Self::NotADirectory { path } => format!(
                 "{}: expected a model's directory (config.json, tokenizer.json, model.safetensors), found a file",
                 path.display()

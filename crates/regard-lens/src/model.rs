@@ -61,7 +61,11 @@ impl Model {
     /// Reads a Hugging Face directory: `config.json`, `tokenizer.json` and `model.safetensors`, or the shards that
     /// `model.safetensors.index.json` names.
     ///
-    /// The files are not trusted: whatever they hold, the result is a model or an error.
+    /// The files are not trusted: whatever they hold, the result is a model or an error. Every size, offset and
+    /// name is checked before memory is allocated for it, and formats that can run code (pickle) are refused.
+    /// Symbolic links are followed within the directory; the only place outside it is the `blobs` directory of
+    /// a Hugging Face cache (`<repository>/snapshots/<revision>` beside `<repository>/blobs`), whose snapshots
+    /// consist of such links.
     ///
     /// # Errors
     /// [`LensError`] naming the file, what was expected and what was found.

@@ -7,4 +7,8 @@ mod shards;
 mod weights;
 
 pub(crate) use folder::ModelFolder;
+#[cfg(feature = "hub")]
+pub(crate) use shards::{INDEX_FILE, shard_names};
+#[cfg(feature = "hub")]
+pub(crate) use weights::SINGLE_FILE;
 pub(crate) use weights::{Weights, sha256};

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::json::UniqueMap;
 use crate::error::LensError;
 
-pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The longest index that is read. Real ones have some hundred bytes for each tensor.
 pub(super) const MAX_INDEX_BYTES: u64 = 16 << 20;
 /// The most shards of a model: every one of them is open while it loads.
@@ -54,6 +54,22 @@ impl ShardIndex {
         }
         Ok(Self { weight_map, shards })
     }
+}
+
+/// The shards that an index file names.
+#[cfg(feature = "hub")]
+pub(crate) fn shard_names(path: &Path) -> Result<BTreeSet<String>, LensError> {
+    let read_error = |source| LensError::Read { path: path.to_owned(), source };
+    let found = path.metadata().map_err(read_error)?.len();
+    if found > MAX_INDEX_BYTES {
+        return Err(LensError::TooLarge {
+            path: path.to_owned(),
+            what: "bytes",
+            limit: MAX_INDEX_BYTES,
+            found,
+        });
+    }
+    Ok(ShardIndex::parse(path, &std::fs::read(path).map_err(read_error)?)?.shards)
 }
 
 /// Whether a name is one plain component on every system: no separator, drive, `..`, or hidden file.

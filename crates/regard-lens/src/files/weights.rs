@@ -14,7 +14,7 @@ use super::safetensors_header::{TensorEntry, read_header};
 use super::shards::{INDEX_FILE, MAX_INDEX_BYTES, ShardIndex};
 use crate::error::LensError;
 
-const SINGLE_FILE: &str = "model.safetensors";
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 /// How much of a file is held besides the tensor that is being filled.
 const CHUNK_BYTES: usize = 256 << 10;
 

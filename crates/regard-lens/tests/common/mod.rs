@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
 pub mod golden;
+#[cfg(feature = "hub")]
+pub mod hub_server;
 pub mod tiny;
 
 use regard_lens::{AttentionObserver, LayerAttention, LensError};
