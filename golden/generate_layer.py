@@ -53,7 +53,7 @@ def attention(name, seed, model_dim, num_heads, lengths, *,
     s_q, s_kv = lengths
     query = torch.randn(2, s_q, model_dim)
     key = torch.randn(2, s_kv, model_dim) if cross else query
-    value = torch.randn(2, s_kv, model_dim) if cross else query
+    value = key
     inputs = {"query": query, "key": key, "value": value}
     tensors = {key: x.detach().numpy() for key, x in {**layer.state_dict(), **inputs}.items()}
 

@@ -194,11 +194,10 @@ impl<'a, T: Copy> TensorViewMut<'a, T> {
     ) -> Result<Self, AttentionError> {
         TensorView::with_strides(&*data, shape, strides)?;
         if !shape.contains(&0) {
-            let mut axes: Vec<_> =
-                (0..4).filter(|&axis| shape[axis] > 1).map(|a| (strides[a], shape[a])).collect();
+            let mut axes: [(usize, usize); 4] = std::array::from_fn(|axis| (strides[axis], shape[axis]));
             axes.sort_unstable();
             let mut reached = 0;
-            for (stride, size) in axes {
+            for (stride, size) in axes.into_iter().filter(|&(_, size)| size > 1) {
                 if stride <= reached {
                     return Err(AttentionError::OverlappingOutput { strides });
                 }

@@ -38,6 +38,7 @@ pub(super) fn exp2_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 }
 
 #[cfg(test)]
+#[allow(non_snake_case)]
 mod tests {
     use super::*;
     use crate::kernel::Isa;

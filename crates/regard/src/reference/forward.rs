@@ -60,6 +60,8 @@ pub struct ReferenceRow<R> {
     pub output: Vec<R>,
     /// The largest finite |score| among the allowed keys, 0 if there is none.
     pub max_abs_score: f64,
+    /// The largest Σ_j |p_j·v_j| of an output element: the size of the terms that are summed.
+    pub max_term_sum: f64,
 }
 
 /// All attention rows by the textbook.
@@ -71,6 +73,8 @@ pub struct ReferenceOutput<R> {
     pub log_sum_exp: Vec<R>,
     /// The largest finite |score| of each row, `[batch_size, num_heads, seq_len_q]`.
     pub max_abs_score: Vec<f64>,
+    /// The size of the terms summed in each row, `[batch_size, num_heads, seq_len_q]`.
+    pub max_term_sum: Vec<f64>,
 }
 
 /// Attention(Q, K, V) = softmax(QKᵀ/√d_k)·V in three loops (Vaswani et al. 2017, equation 1).
@@ -85,7 +89,8 @@ pub fn forward<R: Real, Q: Element, KV: Element>(
 ) -> Result<ReferenceOutput<R>, AttentionError> {
     let shape = AttentionShape::new(query.shape(), key.shape(), value.shape())?;
     config.check(&shape)?;
-    let mut all = ReferenceOutput { output: vec![], log_sum_exp: vec![], max_abs_score: vec![] };
+    let mut all =
+        ReferenceOutput { output: vec![], log_sum_exp: vec![], max_abs_score: vec![], max_term_sum: vec![] };
     for batch in 0..shape.batch_size {
         for head in 0..shape.num_heads {
             for i in 0..shape.seq_len_q {
@@ -93,6 +98,7 @@ pub fn forward<R: Real, Q: Element, KV: Element>(
                 all.output.extend(row.output);
                 all.log_sum_exp.push(row.log_sum_exp);
                 all.max_abs_score.push(row.max_abs_score);
+                all.max_term_sum.push(row.max_term_sum);
             }
         }
     }
@@ -156,16 +162,20 @@ pub fn row<R: Real, Q: Element, KV: Element>(
 
     // The weighted sum of their values.
     let mut output = vec![zero; shape.value_head_dim];
+    let mut term_sums = vec![0.0f64; shape.value_head_dim];
     for (j, (prob, score)) in probs.iter_mut().zip(&scores).enumerate() {
         if score.is_none() {
             continue;
         }
         *prob = *prob / sum;
         for (c, out) in output.iter_mut().enumerate() {
-            *out = *out + *prob * wide(value.at([batch, kv_head, j, c]).to_f32());
+            let term = *prob * wide(value.at([batch, kv_head, j, c]).to_f32());
+            *out = *out + term;
+            term_sums[c] += term.to_f64().abs();
         }
     }
-    Ok(ReferenceRow { probs, log_sum_exp, output, max_abs_score })
+    let max_term_sum = term_sums.into_iter().fold(0.0, f64::max);
+    Ok(ReferenceRow { probs, log_sum_exp, output, max_abs_score, max_term_sum })
 }
 
 /// The mask by its definition: query i is at p = i + offset; causal is j ≤ p; a window is
