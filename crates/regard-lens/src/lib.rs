@@ -1,1 +1,47 @@
-//! regard-lens
+//! Transformers to look into: real models from Hugging Face directories, run on [`regard`], with every layer's
+//! attention handed to an observer.
+//!
+//! ```no_run
+//! use regard_lens::{AttentionObserver, LayerAttention, LensError, Model};
+//!
+//! /// Prints which token the first head of each layer looks at from the last one.
+//! struct FirstHeads;
+//!
+//! impl AttentionObserver for FirstHeads {
+//!     fn layer(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
+//!         let seq_len = attention.key.shape()[2];
+//!         let mut probs = vec![0.0; seq_len];
+//!         attention.probs(0, seq_len - 1..seq_len, &mut probs)?;
+//!         let key = (0..seq_len).max_by(|&a, &b| probs[a].total_cmp(&probs[b]));
+//!         println!("L{}.H0: {key:?}", attention.layer);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let model = Model::load("models/all-MiniLM-L6-v2".as_ref())?;
+//! let tokens = model.tokenize("The cat sat on the mat because it was tired")?;
+//! let hidden = model.run(&tokens, &mut FirstHeads)?;
+//! assert_eq!(hidden.data.len(), tokens.tokens.len() * hidden.model_dim);
+//! # Ok::<(), LensError>(())
+//! ```
+//!
+//! The mathematics of a layer is [`regard`]'s; here are the files, the tokenizer, and what of a Transformer is not
+//! attention. [`view`] works out what each head does with a text.
+
+mod bert;
+mod error;
+mod files;
+mod hub;
+mod model;
+mod observer;
+mod token;
+mod tokenizer;
+pub mod view;
+
+pub use error::{HubProblem, LensError};
+#[cfg(feature = "hub")]
+pub use hub::Hub;
+pub use hub::resolve_model;
+pub use model::{HiddenStates, Model, ModelInfo};
+pub use observer::{AttentionObserver, LayerAttention};
+pub use token::{Token, TokenizedText};

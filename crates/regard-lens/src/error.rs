@@ -1,0 +1,341 @@
+//! What can go wrong, in one line each.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use regard::AttentionError;
+
+/// Why a model could not be found, loaded or run.
+///
+/// Displayed as one line that names the file, the field, what was expected, what was found and what to do.
+/// Words that come from untrusted files are escaped in it: no control character reaches a terminal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LensError {
+    /// Neither a directory nor the form of a model id.
+    ModelNotFound {
+        /// What was asked for.
+        model: String,
+    },
+    /// The Hugging Face Hub did not deliver a model.
+    Hub {
+        /// The model's id, with its revision if one was asked for.
+        id: String,
+        /// The server asked.
+        endpoint: String,
+        /// What went wrong.
+        problem: HubProblem,
+    },
+    /// A model is a directory, and this is something else.
+    NotADirectory {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A file that every model directory has is not there.
+    MissingFile {
+        /// The model's directory.
+        dir: PathBuf,
+        /// The file's name.
+        file: &'static str,
+    },
+    /// A file could not be read.
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A symbolic link in the model's directory points out of it.
+    LinkLeavesFolder {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A file, or a part of it, is larger than any real model needs.
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The file or its part.
+        what: &'static str,
+        /// The most that is read.
+        limit: u64,
+        /// What the file has.
+        found: u64,
+    },
+    /// The weights are in a format that is not read: running code (pickle), or simply another one.
+    ForeignFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format, and why it is refused.
+        format: &'static str,
+    },
+    /// The header of a safetensors file breaks the format's rules.
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// The tensor or field.
+        field: String,
+        /// What the rule asks for.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// The index of a sharded model names something it must not, or does not fit its shards.
+    Index {
+        /// The index file or the shard.
+        path: PathBuf,
+        /// The entry.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A JSON file does not parse or has a field of the wrong type.
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: serde_json::Error,
+    },
+    /// The configuration describes a model that is inconsistent or that this crate does not run.
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What can be run.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// The weights lack a tensor that the configuration implies.
+    MissingTensor {
+        /// The weight or index file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration implies.
+    TensorShape {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The shape that the configuration implies.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<u64>,
+    },
+    /// A tensor is stored in a type that is not read.
+    TensorType {
+        /// The weight file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its type.
+        found: String,
+    },
+    /// The tokenizer could not be loaded, or failed on a text.
+    Tokenizer {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What it says.
+        problem: String,
+    },
+    /// A token's id lies beyond the model's embedding table.
+    TokenWithoutEmbedding {
+        /// The vocabulary piece.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the table.
+        limit: usize,
+    },
+    /// The text has no tokens besides special ones.
+    EmptyText,
+    /// The text has more tokens than the model has positions.
+    TextTooLong {
+        /// Tokens of the text, special ones included.
+        found: usize,
+        /// The most that the model takes.
+        limit: usize,
+    },
+    /// Memory for a weight could not be allocated.
+    AllocationFailed {
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// A layer of `regard` refused its input, or was asked for something it does not have.
+    Attention(AttentionError),
+    /// An observer stopped the run.
+    Observer(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why the Hub did not deliver.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum HubProblem {
+    /// No answer: no network, no such host, nobody listening, or forbidden by `HF_HUB_OFFLINE`.
+    Offline {
+        /// What the attempt ended with.
+        reason: String,
+    },
+    /// This build has no access to the Hub (cargo feature `hub`).
+    NotBuilt,
+    /// The repository, its revision, or a file that the model needs is not there.
+    NotFound {
+        /// The file asked for.
+        file: String,
+    },
+    /// The server answered with another status than success.
+    Status {
+        /// The file asked for.
+        file: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A download ended early, or its bytes are not the ones that the server announced.
+    BadDownload {
+        /// The file.
+        file: String,
+        /// What happened.
+        problem: String,
+    },
+    /// The repository has no safetensors weights.
+    NoSafetensors,
+    /// The server's answers are not those of a Hub, or the cache cannot be written.
+    Failed {
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl LensError {
+    /// The message, not yet escaped.
+    fn line(&self) -> String {
+        match self {
+            Self::ModelNotFound { model } => format!(
+                "model {model:?}: no such directory, and not a model id either (expected org/name or org/name@revision)"
+            ),
+            Self::Hub { id, endpoint, problem } => {
+                format!("model {id:?}: no such directory; {endpoint}: {problem}")
+            }
+            Self::NotADirectory { path } => format!(
+                "{}: expected a model's directory (config.json, tokenizer.json, model.safetensors), found a file",
+                path.display()
+            ),
+            Self::MissingFile { dir, file } => format!(
+                "{}: expected a file {file}, found none; download the whole model (config.json, tokenizer.json, model.safetensors)",
+                dir.display()
+            ),
+            Self::Read { path, source } => format!("{}: cannot be read: {source}", path.display()),
+            Self::LinkLeavesFolder { path, target } => format!(
+                "{}: expected a file inside the model's directory, found a link to {}; copy the file into the directory",
+                path.display(),
+                target.display()
+            ),
+            Self::TooLarge { path, what, limit, found } => {
+                format!("{}: {what}: expected at most {limit}, found {found}", path.display())
+            }
+            Self::ForeignFormat { path, format } => format!(
+                "{}: expected safetensors, found {format}; convert it with transformers: model.save_pretrained(dir, safe_serialization=True)",
+                path.display()
+            ),
+            Self::Header { path, field, expected, found } => format!(
+                "{}: header: {field}: expected {expected}, found {found}; the file is damaged or hostile, download it again",
+                path.display()
+            ),
+            Self::Index { path, field, problem } => {
+                format!("{}: {field}: {problem}; download the model again", path.display())
+            }
+            Self::Json { path, source } => format!("{}: {source}", path.display()),
+            Self::Config { path, field, expected, found } => {
+                format!("{}: {field}: expected {expected}, found {found}", path.display())
+            }
+            Self::MissingTensor { path, tensor } => format!(
+                "{}: expected a tensor {tensor}, found none; config.json and the weights are not of the same model",
+                path.display()
+            ),
+            Self::TensorShape { path, tensor, expected, found } => format!(
+                "{}: tensor {tensor}: expected shape {expected:?}, found {found:?}; config.json and the weights are not of the same model",
+                path.display()
+            ),
+            Self::TensorType { path, tensor, found } => format!(
+                "{}: tensor {tensor}: expected F32, F16 or BF16, found {found}; save the model in one of them",
+                path.display()
+            ),
+            Self::Tokenizer { path, problem } => format!("{}: {problem}", path.display()),
+            Self::TokenWithoutEmbedding { token, id, limit } => format!(
+                "token {token:?}: expected an id below {limit} (rows of the embedding table), found {id}; tokenizer.json and the weights are not of the same model"
+            ),
+            Self::EmptyText => "the text is empty; give at least one word".to_owned(),
+            Self::TextTooLong { found, limit } => format!(
+                "the text has {found} tokens, the model takes at most {limit}; shorten it or use a model with more positions"
+            ),
+            Self::AllocationFailed { bytes } => format!("could not allocate {bytes} bytes"),
+            Self::Attention(error) => error.to_string(),
+            Self::Observer(error) => error.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for LensError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_escaped(&self.line(), f)
+    }
+}
+
+impl fmt::Display for HubProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ALTERNATIVE: &str = "give a model's directory instead (scripts/fetch-minilm makes one)";
+        match self {
+            Self::Offline { reason } => write!(f, "cannot be reached ({reason}); offline, {ALTERNATIVE}"),
+            Self::NotBuilt => write!(f, "this build cannot download (cargo feature `hub`); {ALTERNATIVE}"),
+            Self::NotFound { file } => {
+                write!(f, "{file}: not found; check the name and the revision, or {ALTERNATIVE}")
+            }
+            Self::Status { file, status: status @ (401 | 403) } => write!(
+                f,
+                "{file}: refused (HTTP {status}): no such model, or a private or gated one; download it with `hf download` and give its directory"
+            ),
+            Self::Status { file, status } => write!(f, "{file}: HTTP {status}; try again, or {ALTERNATIVE}"),
+            Self::BadDownload { file, problem } => write!(f, "{file}: {problem}; try again"),
+            Self::NoSafetensors => write!(
+                f,
+                "expected model.safetensors or model.safetensors.index.json, found neither; choose a revision that has one"
+            ),
+            Self::Failed { reason } => write!(f, "{reason}; try again, or {ALTERNATIVE}"),
+        }
+    }
+}
+
+/// Escapes what a terminal would act on (control, bidirectional and invisible characters, line breaks).
+fn write_escaped(line: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use fmt::Write;
+    for c in line.chars() {
+        match c {
+            '\'' | '"' | '\\' => f.write_char(c)?,
+            _ => write!(f, "{}", c.escape_debug())?,
+        }
+    }
+    Ok(())
+}
+
+impl std::error::Error for LensError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read { source, .. } => Some(source),
+            Self::Json { source, .. } => Some(source),
+            Self::Attention(error) => Some(error),
+            Self::Observer(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+impl From<AttentionError> for LensError {
+    fn from(error: AttentionError) -> Self {
+        Self::Attention(error)
+    }
+}

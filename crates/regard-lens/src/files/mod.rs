@@ -1,0 +1,14 @@
+//! Reading untrusted model files: what is allowed is checked before anything is allocated for it.
+
+mod folder;
+mod json;
+mod safetensors_header;
+mod shards;
+mod weights;
+
+pub(crate) use folder::ModelFolder;
+#[cfg(feature = "hub")]
+pub(crate) use shards::{INDEX_FILE, shard_names};
+#[cfg(feature = "hub")]
+pub(crate) use weights::SINGLE_FILE;
+pub(crate) use weights::{Weights, sha256};

@@ -1,0 +1,200 @@
+//! A model's weights: one safetensors file, or several with an index.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use sha2::{Digest, Sha256};
+
+use super::folder::ModelFolder;
+use super::safetensors_header::{TensorEntry, read_header};
+use super::shards::{INDEX_FILE, MAX_INDEX_BYTES, ShardIndex};
+use crate::error::LensError;
+
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
+/// How much of a file is held besides the tensor that is being filled.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Weights whose headers have been checked and whose tensors are read on demand.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    /// The file that lists the tensors: the only weight file, or the index.
+    list: PathBuf,
+    shards: Vec<Shard>,
+    tensors: HashMap<String, (usize, TensorEntry)>,
+    dtypes: Vec<Dtype>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: File,
+}
+
+impl Weights {
+    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names, and checks every
+    /// header.
+    pub(crate) fn open(folder: &ModelFolder) -> Result<Self, LensError> {
+        let dir = folder.path();
+        if folder.find(SINGLE_FILE)?.is_some() {
+            let (shard, tensors) = open_shard(folder, SINGLE_FILE)?;
+            let tensors = tensors.into_iter().map(|(name, entry)| (name, (0, entry))).collect();
+            return Ok(Self {
+                list: dir.join(SINGLE_FILE),
+                shards: vec![shard],
+                tensors,
+                dtypes: Vec::new(),
+            });
+        }
+        let Some(index) = folder.read(INDEX_FILE, MAX_INDEX_BYTES)? else {
+            folder.refuse_foreign_weights()?;
+            return Err(LensError::MissingFile { dir: dir.to_owned(), file: SINGLE_FILE });
+        };
+        let list = dir.join(INDEX_FILE);
+        let index = ShardIndex::parse(&list, &index)?;
+        let mut shards = Vec::with_capacity(index.shards.len());
+        let mut headers = HashMap::with_capacity(index.shards.len());
+        for (number, name) in index.shards.iter().enumerate() {
+            let (shard, tensors) = open_shard(folder, name)?;
+            shards.push(shard);
+            headers.insert(name.as_str(), (number, tensors));
+        }
+        let mut tensors = HashMap::with_capacity(index.weight_map.len());
+        for (tensor, file) in &index.weight_map {
+            // Every shard that the map names has been opened above.
+            let Some((number, header)) = headers.get_mut(file.as_str()) else { continue };
+            let Some(entry) = header.remove(tensor) else {
+                return Err(LensError::MissingTensor { path: dir.join(file), tensor: tensor.clone() });
+            };
+            tensors.insert(tensor.clone(), (*number, entry));
+        }
+        Ok(Self { list, shards, tensors, dtypes: Vec::new() })
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(crate) fn has(&self, tensor: &str) -> bool {
+        self.tensors.contains_key(tensor)
+    }
+
+    /// Every tensor's name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The weight file or index, for errors.
+    pub(crate) fn path(&self) -> &Path {
+        &self.list
+    }
+
+    /// The storage types of the tensors read so far, as in `"F32"` or `"F32, F16"`.
+    pub(crate) fn dtype(&self) -> String {
+        self.dtypes.iter().map(|dtype| format!("{dtype:?}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The weight files, in the order in which their hashes are taken.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.shards.iter().map(|shard| shard.path.clone()).collect()
+    }
+
+    /// A tensor's numbers, row-major, widened to f32.
+    pub(crate) fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, LensError> {
+        let Some((number, entry)) = self.tensors.get(tensor) else {
+            return Err(LensError::MissingTensor { path: self.list.clone(), tensor: tensor.to_owned() });
+        };
+        let shard = &mut self.shards[*number];
+        if !entry.shape.iter().copied().eq(shape.iter().map(|&size| size as u64)) {
+            return Err(LensError::TensorShape {
+                path: shard.path.clone(),
+                tensor: tensor.to_owned(),
+                expected: shape.to_vec(),
+                found: entry.shape.clone(),
+            });
+        }
+        let widen: fn(&[u8], &mut Vec<f32>) = match entry.dtype {
+            Dtype::F32 => |bytes, numbers| {
+                numbers.extend(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+            },
+            Dtype::F16 => |bytes, numbers| {
+                numbers.extend(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()));
+            },
+            Dtype::BF16 => |bytes, numbers| {
+                numbers.extend(bytes.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
+            },
+            other => {
+                return Err(LensError::TensorType {
+                    path: shard.path.clone(),
+                    tensor: tensor.to_owned(),
+                    found: format!("{other:?}"),
+                });
+            }
+        };
+        if !self.dtypes.contains(&entry.dtype) {
+            self.dtypes.push(entry.dtype);
+        }
+        // The header's checks hold this to the size of the file.
+        let len = ((entry.bytes.end - entry.bytes.start) / (entry.dtype.bitsize() as u64 / 8)) as usize;
+        let mut numbers = Vec::new();
+        numbers
+            .try_reserve_exact(len)
+            .map_err(|_| LensError::AllocationFailed { bytes: len.saturating_mul(size_of::<f32>()) })?;
+        shard
+            .for_each_chunk(entry, |bytes| widen(bytes, &mut numbers))
+            .map_err(|source| LensError::Read { path: shard.path.clone(), source })?;
+        Ok(numbers)
+    }
+}
+
+impl Shard {
+    fn for_each_chunk(&mut self, entry: &TensorEntry, mut each: impl FnMut(&[u8])) -> std::io::Result<()> {
+        let mut left = entry.bytes.end - entry.bytes.start;
+        let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES))];
+        self.file.seek(SeekFrom::Start(entry.bytes.start))?;
+        while left > 0 {
+            let len = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.file.read_exact(&mut chunk[..len])?;
+            each(&chunk[..len]);
+            left -= len as u64;
+        }
+        Ok(())
+    }
+}
+
+fn open_shard(folder: &ModelFolder, name: &str) -> Result<(Shard, HashMap<String, TensorEntry>), LensError> {
+    let path = folder.path().join(name);
+    let Some((mut file, len)) = folder.find(name)? else {
+        let source = std::io::ErrorKind::NotFound.into();
+        return Err(LensError::Read { path, source });
+    };
+    let tensors = read_header(&path, &mut file, len)?;
+    Ok((Shard { path, file }, tensors))
+}
+
+/// The SHA-256 of a file in hexadecimal; of several, that of their hashes (32 bytes each) in a row.
+pub(crate) fn sha256(paths: &[PathBuf]) -> Result<String, LensError> {
+    let mut all = Sha256::new();
+    let mut last = None;
+    for path in paths {
+        let hash = sha256_of_file(path).map_err(|source| LensError::Read { path: path.clone(), source })?;
+        all.update(hash);
+        last = Some(hash);
+    }
+    let hash = if let ([_], Some(hash)) = (paths, last) { hash } else { all.finalize().into() };
+    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn sha256_of_file(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(len) => hash.update(&chunk[..len]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

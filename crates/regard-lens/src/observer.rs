@@ -1,0 +1,47 @@
+//! Looking at the attention of every layer while a model runs.
+
+use std::ops::Range;
+
+use regard::{AttentionConfig, HeadRows, TensorView, attention_probs};
+
+use crate::error::LensError;
+
+/// What one attention layer computed, borrowed while the model runs. The batch size is 1.
+#[derive(Debug)]
+pub struct LayerAttention<'a> {
+    /// Which layer, from 0.
+    pub layer: usize,
+    /// `[1, num_heads, seq_len, head_dim]`.
+    pub query: TensorView<'a, f32>,
+    /// `[1, num_kv_heads, seq_len, head_dim]`.
+    pub key: TensorView<'a, f32>,
+    /// `[1, num_kv_heads, seq_len, value_head_dim]`.
+    pub value: TensorView<'a, f32>,
+    /// `[1, num_heads, seq_len, value_head_dim]`, before the output projection.
+    pub output: TensorView<'a, f32>,
+    /// `[num_heads, seq_len]`: natural log of Σ e^score over the allowed keys.
+    pub log_sum_exp: &'a [f32],
+    /// The mask and scale in force.
+    pub config: AttentionConfig<'a>,
+}
+
+impl LayerAttention<'_> {
+    /// Writes the attention probabilities of some query rows of one head: `[rows, seq_len_kv]`, row-major.
+    ///
+    /// # Errors
+    /// [`LensError::Attention`] if the head or a row does not exist or `probs` has another length.
+    pub fn probs(&self, head: usize, rows: Range<usize>, probs: &mut [f32]) -> Result<(), LensError> {
+        let at = HeadRows { batch: 0, head, rows };
+        attention_probs(self.query, self.key, self.log_sum_exp, &at, &self.config, probs)?;
+        Ok(())
+    }
+}
+
+/// Sees the attention of each layer as a model runs.
+pub trait AttentionObserver {
+    /// Called once for each layer, in order.
+    ///
+    /// # Errors
+    /// An error stops the run and is returned by [`Model::run`](crate::Model::run).
+    fn layer(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError>;
+}

@@ -1,0 +1,234 @@
+//! The observer that looks at every head of every layer.
+
+use std::error::Error;
+
+use rayon::prelude::*;
+
+use super::head::{HeadView, QueryRow, ROWS_AT_ONCE, look_at_head};
+use super::head_id::HeadId;
+use super::heat_map::{HeatMap, window};
+use super::kind::HeadKind;
+use super::verification::Verification;
+use crate::error::LensError;
+use crate::model::ModelInfo;
+use crate::observer::{AttentionObserver, LayerAttention};
+use crate::token::TokenizedText;
+
+/// Whose rows are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queries {
+    /// One token's.
+    One(usize),
+    /// All tokens'; special ones only with [`ViewOptions::keep_special`].
+    All,
+}
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewOptions {
+    /// Whose rows.
+    pub queries: Queries,
+    /// How many keys of each row.
+    pub top: usize,
+    /// Whether special tokens may be among them, and in the picture.
+    pub keep_special: bool,
+    /// The largest picture, `[queries, keys]`; either 0 for none. There is none with [`Queries::All`].
+    pub map_size: [usize; 2],
+    /// The head to picture; `None` for the most telling one: the link head with the largest
+    /// probability × ln lift, or if there is none the best head of the next kind in the order ahead, topic,
+    /// next, previous, other. Special heads are pictured only by name: special tokens are not in the picture.
+    pub map_head: Option<HeadId>,
+}
+
+impl ViewOptions {
+    pub(super) fn wants(&self, query: usize, table: &TextTable) -> bool {
+        match self.queries {
+            Queries::One(wanted) => query == wanted,
+            Queries::All => self.keep_special || !table.is_special(query),
+        }
+    }
+}
+
+/// The tokens of a text as the analysis needs them.
+#[derive(Debug)]
+pub(super) struct TextTable {
+    special: Vec<bool>,
+    word: Vec<Option<usize>>,
+    queries: usize,
+    causal: bool,
+}
+
+impl TextTable {
+    pub(super) fn new(text: &TokenizedText, causal: bool) -> Self {
+        let special: Vec<bool> = text.tokens.iter().map(|token| token.special).collect();
+        let queries = special.iter().filter(|special| !**special).count();
+        Self { special, word: text.tokens.iter().map(|token| token.word).collect(), queries, causal }
+    }
+
+    /// Tokens in all.
+    pub(super) fn len(&self) -> usize {
+        self.special.len()
+    }
+
+    /// Tokens of the text.
+    pub(super) fn queries(&self) -> usize {
+        self.queries
+    }
+
+    pub(super) fn is_special(&self, token: usize) -> bool {
+        self.special[token]
+    }
+
+    /// Whether two tokens are pieces of one word.
+    pub(super) fn same_word(&self, a: usize, b: usize) -> bool {
+        self.word[a].is_some() && self.word[a] == self.word[b]
+    }
+
+    /// Whether a query other than `key` may look at it.
+    pub(super) fn sees(&self, query: usize, key: usize) -> bool {
+        query != key && (!self.causal || query > key)
+    }
+
+    /// Queries of the text, `key` apart, that may look at it.
+    pub(super) fn queries_seeing(&self, key: usize) -> usize {
+        if self.causal {
+            self.special[key + 1..].iter().filter(|special| !**special).count()
+        } else {
+            self.queries - usize::from(!self.special[key])
+        }
+    }
+}
+
+/// What is known when the model has run, beside the heads handed out on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Viewed {
+    /// The picture, if one was asked for.
+    pub map: Option<HeatMap>,
+    /// The check against the f64 reference.
+    pub verification: Verification,
+}
+
+/// Receives each head, in order of layer and head, as soon as its layer has run.
+pub type OnHead<'a> = dyn FnMut(HeadView) -> Result<(), Box<dyn Error + Send + Sync>> + 'a;
+
+/// An [`AttentionObserver`] that finds out where every head looks.
+///
+/// Results do not depend on the number of threads.
+pub struct Viewer<'a> {
+    table: TextTable,
+    options: ViewOptions,
+    on_head: &'a mut OnHead<'a>,
+    map: Option<(MapRank, HeatMap)>,
+    verification: Verification,
+}
+
+/// How much a head deserves to be the picture: first its kind, then its score within the kind.
+type MapRank = (usize, f64);
+
+impl<'a> Viewer<'a> {
+    /// A viewer of a run over `text`. `on_head` gets each head; an error of it stops the run and comes back as
+    /// [`LensError::Observer`].
+    pub fn new(
+        text: &TokenizedText,
+        model: &ModelInfo,
+        options: ViewOptions,
+        on_head: &'a mut OnHead<'a>,
+    ) -> Self {
+        Self {
+            table: TextTable::new(text, model.causal),
+            options,
+            on_head,
+            map: None,
+            verification: Verification::default(),
+        }
+    }
+
+    /// What is left to tell when the model has run.
+    pub fn finish(self) -> Viewed {
+        Viewed { map: self.map.map(|(_, map)| map), verification: self.verification }
+    }
+
+    /// Takes the picture of this layer's best head, if it beats those before. One token alone is no picture.
+    fn take_picture(&mut self, attention: &LayerAttention<'_>, heads: &[HeadView]) -> Result<(), LensError> {
+        let Queries::One(query) = self.options.queries else { return Ok(()) };
+        if self.options.map_size.contains(&0) || self.pictured_tokens(query).len() < 2 {
+            return Ok(());
+        }
+        for head in heads {
+            let Some(row) = head.rows.first() else { continue };
+            let rank = (map_preference(row.kind), head.score(row));
+            let wanted = match self.options.map_head {
+                Some(wanted) => wanted == head.id,
+                None => row.kind != HeadKind::Special,
+            };
+            // Strictly better: of equal heads the first one stays.
+            if wanted && self.map.as_ref().is_none_or(|(best, _)| rank > *best) {
+                self.map = Some((rank, self.picture(attention, head.id, row)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokens that a picture may show.
+    fn pictured_tokens(&self, query: usize) -> Vec<usize> {
+        let shown =
+            |token: &usize| !self.table.is_special(*token) || self.options.keep_special || *token == query;
+        (0..self.table.len()).filter(shown).collect()
+    }
+
+    fn picture(
+        &self,
+        attention: &LayerAttention<'_>,
+        id: HeadId,
+        row: &QueryRow,
+    ) -> Result<HeatMap, LensError> {
+        let shown =
+            |token: usize| !self.table.is_special(token) || self.options.keep_special || token == row.query;
+        let tokens: Vec<usize> = (0..self.table.len()).filter(|&token| shown(token)).collect();
+        let focus = tokens.binary_search(&row.query).unwrap_or(0);
+        let place = |token: usize| tokens.binary_search(&token).unwrap_or(focus);
+        let key = place(row.example.key);
+        let [most_queries, most_keys] = self.options.map_size;
+        let queries = tokens[window(tokens.len(), most_queries, focus, key)].to_vec();
+        let keys = tokens[window(tokens.len(), most_keys, key, focus)].to_vec();
+
+        let mut all_keys = vec![0.0; self.table.len()];
+        let mut probs = Vec::with_capacity(queries.len() * keys.len());
+        for &query in &queries {
+            attention.probs(id.head, query..query + 1, &mut all_keys)?;
+            probs.extend(keys.iter().map(|&key| all_keys[key]));
+        }
+        Ok(HeatMap { id, queries, keys, probs, available: tokens.len() })
+    }
+}
+
+fn map_preference(kind: HeadKind) -> usize {
+    use HeadKind::{Ahead, Link, Next, Other, Previous, Special, Topic};
+    let falling = [Link, Ahead, Topic, Next, Previous, Other, Special];
+    falling.iter().rev().position(|&other| other == kind).unwrap_or(0)
+}
+
+impl AttentionObserver for Viewer<'_> {
+    fn layer(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
+        let [_, num_heads, ..] = attention.query.shape();
+        let tokens = self.table.len();
+        let heads = (0..num_heads)
+            .into_par_iter()
+            .map_init(
+                || vec![0.0; ROWS_AT_ONCE.min(tokens) * tokens],
+                |scratch, head| {
+                    let id = HeadId { layer: attention.layer, head };
+                    look_at_head(id, &self.table, &self.options, scratch, &|rows, probs| {
+                        attention.probs(head, rows, probs)
+                    })
+                },
+            )
+            .collect::<Result<Vec<_>, _>>()?;
+        self.verification.check(attention)?;
+        self.take_picture(attention, &heads)?;
+        for head in heads {
+            (self.on_head)(head).map_err(LensError::Observer)?;
+        }
+        Ok(())
+    }
+}
