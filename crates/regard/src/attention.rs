@@ -109,7 +109,7 @@ pub struct HeadRows {
 /// Attention probabilities of chosen rows, recomputed from the log-sum-exp that [`attention_with`] returned, in
 /// place of the whole `[seq_len_q, seq_len_kv]` matrix of every head.
 ///
-/// p = e^(score − log_sum_exp); 0 where a key is not allowed.
+/// p = e^(score − log_sum_exp), normalised to sum to 1; 0 where a key is not allowed.
 ///
 /// # Shapes
 /// query and key as for [`attention`]; `log_sum_exp` `[batch_size, num_heads, seq_len_q]`; `probs`

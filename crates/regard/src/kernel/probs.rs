@@ -1,4 +1,5 @@
-//! Probabilities of chosen rows, recomputed from the saved log-sum-exp: p = e^(score − lse).
+//! Probabilities of chosen rows, recomputed from the saved log-sum-exp: p = e^(score − lse), then divided by
+//! their sum, which takes out what rounding the log-sum-exp to f32 put in.
 
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
@@ -87,6 +88,12 @@ impl SimdTask for ProbsTask<'_> {
                         *prob = if mask.allows(&call.config, first + j) { exponential } else { 0.0 };
                     }
                 }
+            }
+        }
+        for probs in self.probs.chunks_exact_mut(seq_len_kv.max(1)) {
+            let sum: f64 = probs.iter().map(|&prob| f64::from(prob)).sum();
+            if sum > 0.0 {
+                probs.iter_mut().for_each(|prob| *prob = (f64::from(*prob) / sum) as f32);
             }
         }
         Ok(())
