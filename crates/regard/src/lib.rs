@@ -78,3 +78,8 @@ pub use mask::{Mask, QueryPosition, Window};
 pub use parallelism::Parallelism;
 pub use shape::AttentionShape;
 pub use view::{Layout, TensorView, TensorViewMut};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
