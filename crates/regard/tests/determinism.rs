@@ -135,9 +135,9 @@ fn forward__other_layout__changes_no_bit() {
     let mut rng = Rng::with_seed(9);
     let data: Vec<f32> = (0..h * s * d).map(|_| rng.f32()).collect();
     let mut swapped = vec![0.0; data.len()];
-    for i in 0..data.len() {
+    for (i, &number) in data.iter().enumerate() {
         let (head, row, c) = (i / (s * d), i / d % s, i % d);
-        swapped[(row * h + head) * d + c] = data[i];
+        swapped[(row * h + head) * d + c] = number;
     }
     for isa in isas() {
         let run = |data: &[f32], layout: Layout| {
