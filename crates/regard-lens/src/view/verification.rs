@@ -13,15 +13,15 @@ const ROWS_PER_LAYER: usize = 4;
 pub struct Verification {
     /// How many rows.
     pub rows: usize,
-    /// The largest absolute error among all their probabilities and outputs.
+    /// The largest absolute error among all their probabilities, outputs and log-sum-exps.
     pub max_abs_error: f64,
 }
 
 impl Verification {
     /// Checks some rows of one layer, spread over its heads and the text; always the same ones.
     ///
-    /// Both the probabilities as the views read them and the attention output that the next layer gets are
-    /// compared with [`reference::row`] on the same query, key and value.
+    /// The probabilities as the views read them, the attention output that the next layer gets and the
+    /// log-sum-exp are compared with [`reference::row`] on the same query, key and value.
     pub(super) fn check(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
         let [_, heads, tokens, _] = attention.query.shape();
         let mut probs = vec![0.0f32; tokens];
@@ -35,8 +35,10 @@ impl Verification {
             )?;
             attention.probs(head, row..row + 1, &mut probs)?;
             let output = (0..expected.output.len()).map(|c| attention.output.at([0, head, row, c]));
-            let found = probs.iter().copied().chain(output);
-            for (found, expected) in found.zip(expected.probs.iter().chain(&expected.output)) {
+            let log_sum_exp = attention.log_sum_exp[head * tokens + row];
+            let found = probs.iter().copied().chain(output).chain([log_sum_exp]);
+            let expected = expected.probs.iter().chain(&expected.output).chain([&expected.log_sum_exp]);
+            for (found, expected) in found.zip(expected) {
                 let error = (f64::from(found) - expected).abs();
                 // Not `max`, which would drop a NaN.
                 if error > self.max_abs_error || error.is_nan() {
