@@ -27,7 +27,7 @@ pub(super) fn run_dot_piece<S: Simd>(
     let (head_dim, padded) = (problem.plan.head_dim, problem.plan.padded_head_dim);
     for (mask, query) in masks.iter().zip(scratch.query.chunks_exact_mut(padded)) {
         problem.query.widen_row(mask.batch, mask.head, mask.row, &mut query[..head_dim]);
-        query[..head_dim].iter_mut().for_each(|number| *number *= problem.query_factor);
+        query[..head_dim].iter_mut().for_each(|number| *number *= problem.scale.query);
         query[head_dim..].fill(0.0);
     }
     let mut states = [RowState::EMPTY; MAX_DOT_ROWS];
@@ -73,7 +73,7 @@ fn run_blocks<S: Simd>(
         );
         for (mask, scores) in masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
             for score in &mut scores[keys.start - first..keys.end - first] {
-                *score *= problem.score_factor;
+                *score *= problem.scale.score;
             }
             mask.apply(problem.config, first + from, &mut scores[from..to]);
         }

@@ -19,23 +19,28 @@ pub(super) struct Problem<'a> {
     pub(super) key: &'a dyn RowSource,
     pub(super) value: &'a dyn RowSource,
     pub(super) sink: &'a dyn RowSink,
-    /// Multiplies queries as they are read: a power of two with the scale's sign, so exact.
-    pub(super) query_factor: f32,
-    /// Multiplies scores: the rest of the scale, times log₂e.
-    pub(super) score_factor: f32,
+    pub(super) scale: ScaleParts,
 }
 
-impl Problem<'_> {
-    /// Splits a scale so that neither product overflows before the score itself would: a scale below 1
-    /// takes its power of two to the queries, one above 1 leaves them alone.
-    pub(super) fn split_scale(scale: f32) -> (f32, f32) {
+/// A scale in two parts, such that neither product overflows before the score itself would.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct ScaleParts {
+    /// Multiplies queries as they are read: a power of two with the scale's sign, so exact. A scale below 1
+    /// puts its power of two here, one above 1 leaves queries alone.
+    pub(super) query: f32,
+    /// Multiplies scores: the rest, times log₂e unless a bias is still to be added (`RowMask::apply`).
+    pub(super) score: f32,
+}
+
+impl ScaleParts {
+    pub(super) fn new(config: &CheckedConfig<'_>) -> Self {
+        let scale = f64::from(config.scale);
         if scale == 0.0 {
-            return (1.0, 0.0);
+            return Self { query: 1.0, score: 0.0 };
         }
-        let exponent = f64::from(scale).abs().log2().floor().clamp(-126.0, 0.0);
-        let power = exponent.exp2() as f32;
-        let rest = f64::from(scale).abs() / f64::from(power) * std::f64::consts::LOG2_E;
-        (power.copysign(scale), rest as f32)
+        let power = scale.abs().log2().floor().clamp(-126.0, 0.0).exp2();
+        let unit = if config.bias.is_some() { 1.0 } else { std::f64::consts::LOG2_E };
+        Self { query: (power as f32).copysign(config.scale), score: (scale.abs() / power * unit) as f32 }
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn run_tiled_piece<S: Simd, const MR: usize>(
         let row = &mut scratch.row[..head_dim];
         problem.query.widen_row(mask.batch, mask.head, mask.row, row);
         let strip = &mut scratch.query[r / MR * MR * head_dim..][..MR * head_dim];
-        pack_query_row(row, problem.query_factor, (r % MR, MR), strip);
+        pack_query_row(row, problem.scale.query, (r % MR, MR), strip);
     }
     for r in num_rows..num_rows.next_multiple_of(MR) {
         let strip = &mut scratch.query[r / MR * MR * head_dim..][..MR * head_dim];
@@ -142,7 +142,7 @@ fn strip_block<S: Simd, const MR: usize>(
     for column in (from..to).step_by(width) {
         let panel = &packed.keys[(first + column) * head_dim..][..width * head_dim];
         let scores = &mut scratch.scores[column..];
-        score_tile::<S, MR>(simd, query, panel, problem.score_factor, scores);
+        score_tile::<S, MR>(simd, query, panel, problem.scale.score, scores);
     }
     for (mask, scores) in strip.masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
         mask.apply(problem.config, first + from, &mut scores[from..to]);

@@ -9,7 +9,7 @@ use pulp::Simd;
 use super::decode::{dot_scores, rows_of};
 use super::dispatch::{SimdTask, run};
 use super::exp::exp2_nonpositive;
-use super::finish::Problem;
+use super::finish::ScaleParts;
 use super::forward::union;
 use super::isa::Isa;
 use super::plan::{BLOCK_KV, MAX_DOT_ROWS};
@@ -58,7 +58,7 @@ impl SimdTask for ProbsTask<'_> {
         let mut queries = zeroed(MAX_DOT_ROWS * padded)?;
         let mut key_tile = zeroed(BLOCK_KV * padded)?;
         let mut scores = zeroed(MAX_DOT_ROWS * BLOCK_KV)?;
-        let (query_factor, score_factor) = Problem::split_scale(call.config.scale);
+        let scale = ScaleParts::new(&call.config);
         let kv_head = call.head / call.shape.group_size();
         let first_row = call.head % call.shape.group_size() * call.shape.seq_len_q;
         let all_keys = 0..seq_len_kv;
@@ -70,7 +70,7 @@ impl SimdTask for ProbsTask<'_> {
                 let row = first_row + start + r;
                 *mask = RowMask::new((&call.shape, &call.config), (call.batch, kv_head), row, &all_keys);
                 call.query.widen_row(call.batch, call.head, mask.row, &mut query[..head_dim]);
-                query.iter_mut().for_each(|number| *number *= query_factor);
+                query.iter_mut().for_each(|number| *number *= scale.query);
             }
             let keys = union(masks);
             for first in keys.clone().step_by(BLOCK_KV) {
@@ -79,7 +79,7 @@ impl SimdTask for ProbsTask<'_> {
                 let rows = rows_of(call.key, (call.batch, kv_head), (first, count), dims, &mut key_tile);
                 dot_scores(simd, &queries, (rows, count), padded, &mut scores, masks.len());
                 for (mask, scores) in masks.iter().zip(scores.chunks_exact_mut(BLOCK_KV)) {
-                    scores[..count].iter_mut().for_each(|score| *score *= score_factor);
+                    scores[..count].iter_mut().for_each(|score| *score *= scale.score);
                     mask.apply(&call.config, first, &mut scores[..count]);
                     let at = mask.row - call.rows.start;
                     exponentials(simd, scores, call.log_sum_exp[at]);

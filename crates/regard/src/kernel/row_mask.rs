@@ -32,8 +32,10 @@ impl RowMask {
         Self { batch, head, row, keys: start..range.end.clamp(start, keys.end) }
     }
 
-    /// Adds the bias (times log₂e) to the scores of keys `first..`, and sets those of keys it may not attend
-    /// to to −∞.
+    /// Adds the bias to the scores of keys `first..`, and sets those of keys it may not attend to to −∞.
+    ///
+    /// Scores come with log₂e in them unless there is a bias: what cancels does so in natural units, and log₂e
+    /// multiplies the sum.
     #[inline(always)]
     pub(super) fn apply(&self, config: &CheckedConfig<'_>, first: usize, scores: &mut [f32]) {
         let end = first + scores.len();
@@ -49,7 +51,7 @@ impl RowMask {
             let start = bias.offset([self.batch, self.head, self.row, first + from]);
             let add = |score: &mut f32, bias: f32| {
                 let forbidden = bias == f32::NEG_INFINITY;
-                *score = if forbidden { f32::NEG_INFINITY } else { *score + bias * LOG2_E };
+                *score = if forbidden { f32::NEG_INFINITY } else { (*score + bias) * LOG2_E };
             };
             match bias.strides()[3] {
                 0 => scores.iter_mut().for_each(|score| add(score, bias.data()[start])),

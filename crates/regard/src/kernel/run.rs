@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::decode::run_dot_piece;
 use super::dispatch::{SimdTask, run};
-use super::finish::{Problem, merge_partials};
+use super::finish::{Problem, ScaleParts, merge_partials};
 use super::forward::{PackedHead, run_tiled_piece};
 use super::isa::Isa;
 use super::pack::{pack_keys, pack_rows};
@@ -105,7 +105,6 @@ impl ForwardCall<'_> {
         let (keys, numbers) = numbers.split_at_mut(sizes.keys_len);
         let (values, numbers) = numbers.split_at_mut(sizes.values_len);
         let (workers, partials) = numbers.split_at_mut(sizes.workers * sizes.worker_len);
-        let (query_factor, score_factor) = Problem::split_scale(self.config.scale);
         let problem = Problem {
             shape,
             config: &self.config,
@@ -114,8 +113,7 @@ impl ForwardCall<'_> {
             key: self.key,
             value: self.value,
             sink,
-            query_factor,
-            score_factor,
+            scale: ScaleParts::new(&self.config),
         };
         debug_assert!(sizes.max_splits <= MAX_KEY_SPLITS);
         for first in (0..num_heads).step_by(sizes.heads_per_wave) {

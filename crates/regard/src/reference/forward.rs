@@ -60,8 +60,10 @@ pub struct ReferenceRow<R> {
     pub output: Vec<R>,
     /// The largest finite |score| among the allowed keys, 0 if there is none.
     pub max_abs_score: f64,
-    /// The largest Σ_j |p_j·v_j| of an output element: the size of the terms that are summed.
-    pub max_term_sum: f64,
+    /// The largest Σ_c |scale·q_c·k_c| + |bias| of an allowed score: the size of the terms it is summed from.
+    pub max_score_terms: f64,
+    /// The largest Σ_j |p_j·v_j| of an output element: the size of the terms it is summed from.
+    pub max_output_terms: f64,
 }
 
 /// All attention rows by the textbook.
@@ -73,8 +75,10 @@ pub struct ReferenceOutput<R> {
     pub log_sum_exp: Vec<R>,
     /// The largest finite |score| of each row, `[batch_size, num_heads, seq_len_q]`.
     pub max_abs_score: Vec<f64>,
-    /// The size of the terms summed in each row, `[batch_size, num_heads, seq_len_q]`.
-    pub max_term_sum: Vec<f64>,
+    /// [`ReferenceRow::max_score_terms`] of each row, `[batch_size, num_heads, seq_len_q]`.
+    pub max_score_terms: Vec<f64>,
+    /// [`ReferenceRow::max_output_terms`] of each row, `[batch_size, num_heads, seq_len_q]`.
+    pub max_output_terms: Vec<f64>,
 }
 
 /// Attention(Q, K, V) = softmax(QKᵀ/√d_k)·V in three loops (Vaswani et al. 2017, equation 1).
@@ -89,8 +93,13 @@ pub fn forward<R: Real, Q: Element, KV: Element>(
 ) -> Result<ReferenceOutput<R>, AttentionError> {
     let shape = AttentionShape::new(query.shape(), key.shape(), value.shape())?;
     config.check(&shape)?;
-    let mut all =
-        ReferenceOutput { output: vec![], log_sum_exp: vec![], max_abs_score: vec![], max_term_sum: vec![] };
+    let mut all = ReferenceOutput {
+        output: vec![],
+        log_sum_exp: vec![],
+        max_abs_score: vec![],
+        max_score_terms: vec![],
+        max_output_terms: vec![],
+    };
     for batch in 0..shape.batch_size {
         for head in 0..shape.num_heads {
             for i in 0..shape.seq_len_q {
@@ -98,7 +107,8 @@ pub fn forward<R: Real, Q: Element, KV: Element>(
                 all.output.extend(row.output);
                 all.log_sum_exp.push(row.log_sum_exp);
                 all.max_abs_score.push(row.max_abs_score);
-                all.max_term_sum.push(row.max_term_sum);
+                all.max_score_terms.push(row.max_score_terms);
+                all.max_output_terms.push(row.max_output_terms);
             }
         }
     }
@@ -124,16 +134,21 @@ pub fn row<R: Real, Q: Element, KV: Element>(
 
     // Scores of the allowed keys.
     let mut scores: Vec<Option<R>> = vec![None; shape.seq_len_kv];
+    let mut max_score_terms = 0.0f64;
     for (j, score) in scores.iter_mut().enumerate() {
         let bias = config.attention_bias.map(|bias| broadcast_at(&bias, [batch, head, i, j]));
         if !is_allowed(&config.mask, &shape, [batch, head, i, j]) || bias == Some(f32::NEG_INFINITY) {
             continue;
         }
         let mut dot = zero;
+        let mut terms = f64::from(bias.unwrap_or(0.0).abs());
         for c in 0..shape.head_dim {
             let (q, k) = (query.at([batch, head, i, c]), key.at([batch, kv_head, j, c]));
-            dot = dot + wide(q.to_f32()) * wide(k.to_f32());
+            let term = wide(q.to_f32()) * wide(k.to_f32());
+            dot = dot + term;
+            terms += (scale * term).to_f64().abs();
         }
+        max_score_terms = max_score_terms.max(terms);
         let scaled = scale * dot;
         *score = Some(bias.map_or(scaled, |bias| scaled + wide(bias)));
     }
@@ -174,8 +189,8 @@ pub fn row<R: Real, Q: Element, KV: Element>(
             term_sums[c] += term.to_f64().abs();
         }
     }
-    let max_term_sum = term_sums.into_iter().fold(0.0, f64::max);
-    Ok(ReferenceRow { probs, log_sum_exp, output, max_abs_score, max_term_sum })
+    let max_output_terms = term_sums.into_iter().fold(0.0, f64::max);
+    Ok(ReferenceRow { probs, log_sum_exp, output, max_abs_score, max_score_terms, max_output_terms })
 }
 
 /// The mask by its definition: query i is at p = i + offset; causal is j ≤ p; a window is

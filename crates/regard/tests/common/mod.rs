@@ -1,6 +1,8 @@
 //! One attention case, with poison around and inside its buffers, run and compared.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use fastrand::Rng;
 use regard::{
     AttentionConfig, AttentionError, AttentionOutput, Element, Isa, Layout, Mask, Parallelism, QueryPosition,
@@ -220,23 +222,54 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
         for head in 0..self.query.shape[0] * self.query.shape[1] {
             let rows = head * s_q..(head + 1) * s_q;
             let out = rows.start * d_v..rows.end * d_v;
-            let max_abs_score = largest(&truth.max_abs_score[rows.clone()]);
-            // The largest of one to three numbers says nothing about the size of what was summed.
-            let magnitude = if out.len() < 4 { largest(&truth.max_term_sum[rows.clone()]) } else { 0.0 };
-            let rule = Accuracy { factor: 2.0, roundoff: Q::ROUNDOFF, max_abs_score, magnitude };
-            let share = rule
-                .check(&found[out.clone()], &truth.output[out.clone()], &rounded[out])
+            let scores = largest(&truth.max_abs_score[rows.clone()]);
+            let score_terms = largest(&truth.max_score_terms[rows.clone()]);
+            let output_terms = largest(&truth.max_output_terms[rows.clone()]);
+            let rule = |roundoff, max_abs_score, magnitude| Accuracy {
+                factor: 2.0,
+                roundoff,
+                max_abs_score,
+                magnitude,
+            };
+
+            let (truth_out, naive_out) = (&truth.output[out.clone()], &rounded[out.clone()]);
+            let check = |rule: Accuracy| rule.check(&found[out.clone()], truth_out, naive_out);
+            let share = check(rule(Q::ROUNDOFF, scores, 0.0))
+                .or_else(|_| cancelled(check(rule(Q::ROUNDOFF, score_terms, output_terms))))
                 .map_err(|e| format!("head {head}, output: {e}"))?;
+
             // A log-sum-exp near 0 is the logarithm of a sum near 1.
-            let rule = Accuracy { factor: 2.0, roundoff: f32::ROUNDOFF, max_abs_score, magnitude: 1.0 };
-            let naive_lse = &naive.log_sum_exp[rows.clone()];
-            let lse_share = rule
-                .check(&found_lse[rows.clone()], &truth.log_sum_exp[rows], naive_lse)
+            let (truth_lse, naive_lse) = (&truth.log_sum_exp[rows.clone()], &naive.log_sum_exp[rows.clone()]);
+            let check = |rule: Accuracy| rule.check(&found_lse[rows.clone()], truth_lse, naive_lse);
+            let lse_share = check(rule(f32::ROUNDOFF, scores, 1.0))
+                .or_else(|_| cancelled(check(rule(f32::ROUNDOFF, score_terms, 1.0))))
                 .map_err(|e| format!("head {head}, log_sum_exp: {e}"))?;
+            HEADS.fetch_add(1, Relaxed);
             worst = worst.max(share).max(lse_share);
         }
         Ok(worst)
     }
+}
+
+static HEADS: AtomicUsize = AtomicUsize::new(0);
+static CANCELLED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a head whose numbers all cancel to a small part of what was summed: there a naive sum is more accurate
+/// by luck than any bound in max|r| and max|s| allows, so the size of the terms stands in for both.
+fn cancelled(result: Result<f64, String>) -> Result<f64, String> {
+    CANCELLED.fetch_add(1, Relaxed);
+    result
+}
+
+/// Asserts that at most one head in 2,000 of those compared in this process needed the size of its summed
+/// terms in place of max|r| and max|s|, and says how many did.
+pub fn cancelled_heads() -> String {
+    let (heads, cancelled) = (HEADS.load(Relaxed), CANCELLED.load(Relaxed));
+    assert!(
+        cancelled * 2000 <= heads,
+        "{cancelled} of {heads} heads are beyond the rule in max|r| and max|s|"
+    );
+    format!("{cancelled} of {heads} heads by the size of their terms")
 }
 
 /// The instruction sets to test: all that there are, or the one that `REGARD_ISA` forces.
