@@ -21,7 +21,8 @@ use crate::view::TensorView;
 pub struct AttentionConfig<'a> {
     /// Which keys each query may attend to.
     pub mask: Mask<'a>,
-    /// Added to the scaled scores; may hold −∞, which forbids a key as the mask does.
+    /// Added to the scaled scores; may hold −∞, which forbids a key as the mask does. Use −∞ for that, and not
+    /// `f32::MIN`, which is a number: a row of it alone is beyond what f32 scores can hold.
     /// Shape `[batch_size, num_heads, seq_len_q, seq_len_kv]`; axes of size 1 are repeated.
     pub attention_bias: Option<TensorView<'a, f32>>,
     /// Multiplies query·key; any finite number. `None` is 1/√head_dim.

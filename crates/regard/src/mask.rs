@@ -125,6 +125,14 @@ impl<'a> CheckedMask<'a> {
         }
     }
 
+    /// Valid keys of the longest sequence.
+    pub(crate) fn longest_key_len(&self, batch_size: usize) -> usize {
+        match self.mask.key_lengths {
+            Some(lengths) if lengths.len() > 1 => lengths.iter().copied().max().unwrap_or(0),
+            _ => self.key_len(batch_size.saturating_sub(1)),
+        }
+    }
+
     /// The keys that causality, window and length allow for query row `row`; they are always adjacent.
     pub(crate) fn key_range(&self, batch: usize, row: usize) -> Range<usize> {
         let key_len = self.key_len(batch);

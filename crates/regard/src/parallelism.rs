@@ -12,7 +12,7 @@ pub enum Parallelism {
     Pool,
     /// On the calling thread alone.
     Sequential,
-    /// At most this many at once.
+    /// At most this many at once, and no more than the current rayon pool has threads.
     Threads(NonZeroUsize),
 }
 
@@ -22,7 +22,7 @@ impl Parallelism {
         match self {
             Self::Pool => rayon::current_num_threads(),
             Self::Sequential => 1,
-            Self::Threads(threads) => threads.get(),
+            Self::Threads(threads) => threads.get().min(rayon::current_num_threads()),
         }
     }
 }

@@ -129,7 +129,7 @@ fn attention__without_positions__is_permutation_equivariant_and_with_them_it_is_
                 projection.rotate(rotary, [0, 0]).unwrap();
             }
             let attended = projection.attend(&AttentionConfig::new(), &mut regard::Workspace::new()).unwrap();
-            layer.project_output(&attended.output, Parallelism::Sequential).unwrap()
+            layer.project_output(&attended, Parallelism::Sequential).unwrap()
         };
         let (permuted_output, output_of_permuted) = (permute(&run(input.clone())), run(permute(&input)));
         let pairs = permuted_output.iter().zip(&output_of_permuted);
@@ -233,4 +233,110 @@ fn safetensors__missing_or_wrong_weights__are_named() {
     assert!(error.to_string().starts_with("weight encoder.out_proj.weight:"), "{error}");
     let error = Linear::from_safetensors(&tensors, "query").unwrap_err();
     assert!(error.to_string().starts_with("weight query.weight:"), "{error}");
+}
+
+fn file(tensors: &[(&str, &[usize], Vec<f32>)], half: Option<safetensors::Dtype>) -> Vec<u8> {
+    let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, shape, numbers)| {
+            let bytes = match half {
+                Some(safetensors::Dtype::F16) => {
+                    numbers.iter().flat_map(|&x| regard::f16::from_f32(x).to_bits().to_le_bytes()).collect()
+                }
+                Some(_) => {
+                    numbers.iter().flat_map(|&x| regard::bf16::from_f32(x).to_bits().to_le_bytes()).collect()
+                }
+                None => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            };
+            (*name, shape.to_vec(), bytes)
+        })
+        .collect();
+    let dtype = half.unwrap_or(safetensors::Dtype::F32);
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        (*name, safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+#[test]
+fn safetensors__projections_by_name_and_type__are_the_layer_from_slices() {
+    // Small multiples of 1/8 are exact in f16 and bf16.
+    let numbers =
+        |seed: usize| (0..36).map(|i| ((i * 7 + seed * 5) % 13) as f32 / 8.0 - 0.75).collect::<Vec<_>>();
+    let bias = vec![0.5, -0.25, 0.0, 0.125, 1.0, -1.0];
+    let tensors: Vec<(&str, &[usize], Vec<f32>)> = vec![
+        ("a.q_proj.weight", &[6, 6], numbers(1)),
+        ("a.k_proj.weight", &[6, 6], numbers(2)),
+        ("a.v_proj.weight", &[6, 6], numbers(3)),
+        ("a.v_proj.bias", &[6], bias.clone()),
+        ("a.o_proj.weight", &[6, 6], numbers(4)),
+    ];
+    let linear = |seed, bias| Linear::new(numbers(seed), bias, 6, 6).unwrap();
+    // Values alone have a bias: where projections are stacked, the others' stays 0.
+    let layer = MultiHeadAttention::new(
+        linear(1, None),
+        linear(2, None),
+        linear(3, Some(bias)),
+        linear(4, None),
+        [2, 2],
+    )
+    .unwrap();
+    let input: Vec<f32> = (0..4 * 6).map(|i| (i as f32).sin()).collect();
+    let expected = layer.forward(&input, [1, 4], &AttentionConfig::new()).unwrap();
+    for half in [None, Some(safetensors::Dtype::F16), Some(safetensors::Dtype::BF16)] {
+        let bytes = file(&tensors, half);
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let loaded = MultiHeadAttention::from_safetensors(&file, "a.", [2, 2]).unwrap();
+        assert_eq!(loaded.forward(&input, [1, 4], &AttentionConfig::new()).unwrap(), expected, "{half:?}");
+    }
+    let unbiased =
+        MultiHeadAttention::new(linear(1, None), linear(2, None), linear(3, None), linear(4, None), [2, 2]);
+    let key = |layer: &MultiHeadAttention| {
+        let projection = layer.project(&input, [1, 4], Parallelism::Sequential).unwrap();
+        (0..4).map(|i| projection.key().at([0, 1, i, 2])).collect::<Vec<_>>()
+    };
+    assert_eq!(key(&layer), key(&unbiased.unwrap()));
+}
+
+#[test]
+fn positions__that_start_later__are_the_later_ones() {
+    let mut all = vec![0.0; 5 * 6];
+    SinusoidalPositions::new(6).add_to(&mut all, [1, 5], 0).unwrap();
+    let mut later = vec![0.0; 2 * 6];
+    SinusoidalPositions::new(6).add_to(&mut later, [1, 2], 3).unwrap();
+    assert_eq!(later, all[18..]);
+    SinusoidalPositions::new(6).add_to(&mut later, [1, 2], usize::MAX).unwrap();
+
+    let linear = || Linear::new((0..64).map(|i| (i as f32 * 0.3).cos()).collect(), None, 8, 8).unwrap();
+    let layer = MultiHeadAttention::new(linear(), linear(), linear(), linear(), [1, 1]).unwrap();
+    let rotary = RotaryPositions::new(8, 8, 10_000.0, RotaryPairs::HalfSplit).unwrap();
+    let input: Vec<f32> = (0..8).map(|i| i as f32 / 8.0).collect();
+    let mut projection = layer.project(&input, [1, 1], Parallelism::Sequential).unwrap();
+    let mut expected: Vec<f32> = (0..8).map(|c| projection.key().at([0, 0, 0, c])).collect();
+    rotary.at(7).apply(&mut expected);
+    projection.rotate(&rotary, [3, 7]).unwrap();
+    assert_eq!((0..8).map(|c| projection.key().at([0, 0, 0, c])).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn attended__log_sum_exp__is_the_kernels() {
+    let golden = Golden::open("layer/self_attention.safetensors");
+    let (layer, size) = (layer(&golden), size(&golden, "query"));
+    let projection = layer.project(&golden.f32s("query"), size, Parallelism::Sequential).unwrap();
+    let config = AttentionConfig::new();
+    let attended = projection.attend(&config, &mut regard::Workspace::new()).unwrap();
+    let (query, key, value) = (projection.query(), projection.key(), projection.value());
+    let truth = regard::reference::forward::<f64, _, _>(query, key, value, &config).unwrap();
+    assert_close("log_sum_exp", attended.log_sum_exp(), &truth.log_sum_exp, 1e-5);
+}
+
+#[test]
+fn multi_head_attention__values_without_elements__give_the_output_bias() {
+    let (query, key) =
+        (Linear::new(vec![0.5; 8], None, 2, 4).unwrap(), Linear::new(vec![0.5; 8], None, 2, 4).unwrap());
+    let value = Linear::new(vec![], None, 2, 0).unwrap();
+    let output = Linear::new(vec![], Some(vec![3.0, 4.0]), 0, 2).unwrap();
+    let layer = MultiHeadAttention::new(query, key, value, output, [2, 2]).unwrap();
+    let output = layer.forward(&[1.0; 6], [1, 3], &AttentionConfig::new()).unwrap();
+    assert_eq!(output, [3.0, 4.0, 3.0, 4.0, 3.0, 4.0]);
 }

@@ -213,6 +213,11 @@ fn forward__finite_inputs_within_the_promise__give_no_nan() {
                 (3e-30, 3e38, 5e27, 0.0),
                 (1e-38, 1e-38, 1e38, 0.0),
                 (1.0, 1.0, -5e36, -4e37),
+                (1e30, 1e30, 0.0, 0.0),
+                (0.0, 1.0, 3e38, 0.0),
+                (1e-20, 1e-20, 3e38, 0.0),
+                (3e38, 1e30, 1e-45, 0.0),
+                (1e38, 1e34, 1e-42, 0.0),
             ] {
                 let mut inputs = Inputs::<f32, f32>::plain(sizes(s_q), 3);
                 let mut sign = 1.0;
@@ -341,6 +346,53 @@ fn views__stride_0__is_allowed_for_inputs_and_refused_for_outputs() {
             assert!(matches!(error, Err(AttentionError::OverlappingOutput { .. })), "{strides:?}");
         } else {
             assert!(error.is_err(), "{strides:?}");
+        }
+    }
+}
+
+#[test]
+fn forward__large_finite_values__stay_finite_while_their_sum_could_be_held() {
+    // Outputs are accumulated before they are divided: seq_len_kv · max|v| < 3e38 is what they can hold.
+    each(|isa, _, mut inputs| {
+        inputs.value.fill(|| 3e38 / 41.0);
+        let (output, _) = inputs.run(&AttentionConfig::new().with_isa(isa)).unwrap();
+        assert!(output.iter().all(|x| (x / (3e38 / 41.0) - 1.0).abs() < 1e-5));
+    });
+}
+
+#[test]
+fn views__no_elements_but_strides__are_fine() {
+    let data = vec![0.5f32; 300 * 8];
+    let key = TensorView::new(&data, [1, 1, 300, 8], Layout::BatchHeadSeqDim).unwrap();
+    let value = TensorView::with_strides(&data[..0], [1, 1, 300, 0], [0, 0, 8, 1]).unwrap();
+    for isa in isas() {
+        for s_q in [3, 20] {
+            let query = TensorView::new(&data[..s_q * 8], [1, 1, s_q, 8], Layout::BatchHeadSeqDim).unwrap();
+            for mask in [Mask::default(), Mask::window(window(2, 0), QueryPosition::BottomRight)] {
+                let (shape, strides) = ([1, 1, s_q, 0], [0, 0, usize::MAX, 1]);
+                let target = TensorViewMut::with_strides(&mut [], shape, strides).unwrap();
+                let config = AttentionConfig::new().with_isa(isa).with_mask(mask);
+                attention(query, key, value, target, &config).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn forward__sizes_whose_scratch_overflows__are_typed_errors() {
+    let data = [0.5f32];
+    let view = |shape| TensorView::with_strides(&data, shape, [0; 4]).unwrap();
+    for (query, key, value) in [
+        ([1, 1, 1, 134_647_766_961_383_600], [1, 1, 1, 134_647_766_961_383_600], [1, 1, 1, 1]),
+        ([1, 1, 1, 1], [1, 1, 1 << 56, 1], [1, 1, 1 << 56, 1]),
+        ([1, 1, 1 << 56, 1], [1, 1, 1, 1], [1, 1, 1, 1]),
+        ([1 << 50, 1, 1, 1], [1 << 50, 1, 1, 1], [1 << 50, 1, 1, 1]),
+    ] {
+        let (query, key, value) = (view(query), view(key), view(value));
+        let config = AttentionConfig::new();
+        match attention_scratch_bytes(query, key, value, &config) {
+            Ok(bytes) => assert!(bytes < 1 << 60, "{bytes}"),
+            Err(error) => assert!(matches!(error, AttentionError::SizeOverflow { .. }), "{error}"),
         }
     }
 }

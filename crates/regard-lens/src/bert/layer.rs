@@ -64,10 +64,10 @@ impl BertLayer {
             key: projection.key(),
             value: projection.value(),
             output: attended.view(),
-            log_sum_exp: &attended.log_sum_exp,
+            log_sum_exp: attended.log_sum_exp(),
             config,
         })?;
-        add(hidden, &self.attention.project_output(&attended.output, config.parallelism)?);
+        add(hidden, &self.attention.project_output(&attended, config.parallelism)?);
         self.attention_norm.apply(hidden);
 
         let mut inner = vec![0.0; seq_len * self.up.out_features()];

@@ -17,7 +17,7 @@ const ROUND: f32 = 12_582_912.0 + 127.0;
 /// Below this the result is 0; between here and −126 it is within [0, 2⁻¹²⁶].
 const LOWEST: f32 = -127.0;
 
-/// 2^x for x ≤ 0, −∞ or NaN: at most 1 ULP from the truth where the result is at least 2⁻¹²⁶; 2^0 = 1;
+/// 2^x for x ≤ 0, −∞ or NaN: within 2 ULP of the truth where the result is at least 2⁻¹²⁶; 2^0 = 1;
 /// 2^−∞ = 0; NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp2_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {

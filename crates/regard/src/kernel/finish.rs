@@ -25,8 +25,8 @@ pub(super) struct Problem<'a> {
 /// A scale in two parts, such that neither product overflows before the score itself would.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ScaleParts {
-    /// Multiplies queries as they are read: a power of two with the scale's sign, so exact. A scale below 1
-    /// puts its power of two here, one above 1 leaves queries alone.
+    /// Multiplies queries as they are read: 0, or a power of two with the scale's sign, so exact. A scale below
+    /// 1 puts its power of two here, one above 1 leaves queries alone.
     pub(super) query: f32,
     /// Multiplies scores: the rest, times log₂e unless a bias is still to be added (`RowMask::apply`).
     pub(super) score: f32,
@@ -36,9 +36,11 @@ impl ScaleParts {
     pub(super) fn new(config: &CheckedConfig<'_>) -> Self {
         let scale = f64::from(config.scale);
         if scale == 0.0 {
-            return Self { query: 1.0, score: 0.0 };
+            return Self { query: 0.0, score: 0.0 };
         }
-        let power = scale.abs().log2().floor().clamp(-126.0, 0.0).exp2();
+        let exponent = scale.abs().log2().floor();
+        // Past 2^126 the rest, times log₂e, would not fit f32: the queries take a factor of two.
+        let power = if exponent > 126.0 { 2.0 } else { exponent.clamp(-149.0, 0.0).exp2() };
         let unit = if config.bias.is_some() { 1.0 } else { std::f64::consts::LOG2_E };
         Self { query: (power as f32).copysign(config.scale), score: (scale.abs() / power * unit) as f32 }
     }
@@ -54,7 +56,7 @@ pub(super) fn write_rows(
 ) {
     let columns = problem.plan.padded_value_dim;
     if let Some(partial) = partial {
-        let rows = problem.plan.block_rows();
+        let rows = problem.plan.partial_rows();
         partial[..masks.len() * columns].copy_from_slice(&scratch.output[..masks.len() * columns]);
         for (r, state) in states.iter().enumerate() {
             partial[rows * columns + r] = state.max;
@@ -75,7 +77,7 @@ fn write_row(problem: &Problem<'_>, mask: &RowMask, state: RowState, output: &mu
         f32::NEG_INFINITY
     } else {
         for out in output.iter_mut() {
-            *out /= state.sum;
+            *out = *out / state.sum + 0.0; // no −0: whether 0 was added to it depends on the tile
         }
         state.log_sum_exp()
     };
@@ -92,7 +94,7 @@ pub(super) fn merge_partials<S: Simd>(
     (job, partials): (&Merge, &[f32]),
     output: &mut [f32],
 ) {
-    let (rows, columns) = (problem.plan.block_rows(), problem.plan.padded_value_dim);
+    let (rows, columns) = (problem.plan.partial_rows(), problem.plan.padded_value_dim);
     let part_len = problem.plan.partial_len();
     let parts = &partials[job.first_partial * part_len..][..job.num_parts * part_len];
     let all_keys = 0..problem.config.mask.key_len(job.batch);

@@ -61,9 +61,11 @@ impl Isa {
     pub fn active() -> Result<Self, AttentionError> {
         static ACTIVE: OnceLock<Result<Isa, AttentionError>> = OnceLock::new();
         ACTIVE
-            .get_or_init(|| match std::env::var("REGARD_ISA") {
-                Ok(name) if !name.is_empty() => name.parse::<Isa>()?.require(),
-                _ => Ok(Self::available().pop().unwrap_or(Self::Scalar)),
+            .get_or_init(|| {
+                match std::env::var_os("REGARD_ISA").map(|name| name.to_string_lossy().into_owned()) {
+                    Some(name) if !name.is_empty() => name.parse::<Isa>()?.require(),
+                    _ => Ok(Self::available().pop().unwrap_or(Self::Scalar)),
+                }
             })
             .clone()
     }

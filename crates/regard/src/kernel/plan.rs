@@ -78,8 +78,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(shape: &AttentionShape, lanes: usize, tile_rows: usize, values_in_place: bool) -> Self {
-        debug_assert!(MAX_TILE_ROWS.is_multiple_of(lanes) && tile_rows <= MAX_TILE_ROWS);
-        debug_assert!(BLOCK_Q.is_multiple_of(tile_rows) && BLOCK_KV.is_multiple_of(2 * lanes));
+        assert!(MAX_TILE_ROWS.is_multiple_of(lanes) && tile_rows <= MAX_TILE_ROWS);
+        assert!(BLOCK_Q.is_multiple_of(tile_rows) && BLOCK_KV.is_multiple_of(2 * lanes));
         let rows_per_kv_head = shape.group_size() * shape.seq_len_q;
         Self {
             rows_per_kv_head,
@@ -115,9 +115,14 @@ impl Plan {
         if self.dots || !self.pack_values { 0 } else { self.padded_keys * self.padded_value_dim }
     }
 
+    /// Rows that a partial result has room for.
+    pub(super) fn partial_rows(&self) -> usize {
+        self.block_rows().min(self.rows_per_kv_head)
+    }
+
     /// f32 elements of one partial result: output rows, then each row's maximum and sum.
     pub(super) fn partial_len(&self) -> usize {
-        self.block_rows() * (self.padded_value_dim + 2)
+        self.partial_rows() * (self.padded_value_dim + 2)
     }
 
     /// How many key heads are worked on at once.

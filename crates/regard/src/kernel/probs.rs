@@ -12,7 +12,7 @@ use super::exp::exp2_nonpositive;
 use super::finish::ScaleParts;
 use super::forward::union;
 use super::isa::Isa;
-use super::plan::{BLOCK_KV, MAX_DOT_ROWS};
+use super::plan::{BLOCK_KV, MAX_DOT_ROWS, MAX_TILE_ROWS};
 use super::row_mask::RowMask;
 use super::rows::RowSource;
 use super::scratch::zeroed;
@@ -20,6 +20,7 @@ use super::tile::{load, store};
 use crate::config::CheckedConfig;
 use crate::error::AttentionError;
 use crate::shape::AttentionShape;
+use crate::view::checked_product;
 
 /// A checked request for the probabilities of some rows of one head.
 pub(crate) struct ProbsCall<'a> {
@@ -54,6 +55,7 @@ impl SimdTask for ProbsTask<'_> {
     fn run<S: Simd, const MR: usize>(self, simd: S) -> Self::Output {
         let call = self.call;
         let (head_dim, seq_len_kv) = (call.shape.head_dim, call.shape.seq_len_kv);
+        checked_product(&[head_dim.saturating_add(MAX_TILE_ROWS), BLOCK_KV, 8], "scratch")?;
         let padded = head_dim.next_multiple_of(S::F32_LANES);
         let mut queries = zeroed(MAX_DOT_ROWS * padded)?;
         let mut key_tile = zeroed(BLOCK_KV * padded)?;

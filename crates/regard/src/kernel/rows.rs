@@ -59,6 +59,9 @@ impl<T: Element> RowSource for TensorView<'_, T> {
         if !self.is_f32_in_place() {
             return None;
         }
+        if self.shape().contains(&0) {
+            return T::as_f32_slice(&[]).map(|rows| (rows, 0));
+        }
         T::as_f32_slice(self.head_slice(batch, head)).map(|rows| (rows, self.strides()[2]))
     }
 
@@ -109,11 +112,13 @@ impl<T: Element> RowSink for SharedOutput<'_, T> {
     unsafe fn write_row(&self, [batch, head, row]: [usize; 3], output: &[f32], log_sum_exp: f32) {
         let [batch_size, num_heads, seq_len, dim] = self.shape;
         assert!(batch < batch_size && head < num_heads && row < seq_len && output.len() == dim);
-        let start = batch * self.strides[0] + head * self.strides[1] + row * self.strides[2];
-        for (c, &number) in output.iter().enumerate() {
-            // SAFETY: the indices are inside the shape (asserted), and a view reaches no further than its
-            // slice; no one else writes this row (the caller's promise).
-            unsafe { *self.output.add(start + c * self.strides[3]) = T::from_f32(number) };
+        if !output.is_empty() {
+            let start = batch * self.strides[0] + head * self.strides[1] + row * self.strides[2];
+            for (c, &number) in output.iter().enumerate() {
+                // SAFETY: the indices are inside the shape (asserted), and a view that has elements reaches no
+                // further than its slice; no one else writes this row (the caller's promise).
+                unsafe { *self.output.add(start + c * self.strides[3]) = T::from_f32(number) };
+            }
         }
         if let Some(target) = self.log_sum_exp {
             // SAFETY: one element a row (asserted in `new`), the row index is inside, and no one else

@@ -14,12 +14,13 @@ use super::finish::{Problem, ScaleParts, merge_partials};
 use super::forward::{PackedHead, run_tiled_piece};
 use super::isa::Isa;
 use super::pack::{pack_keys, pack_rows};
-use super::plan::{BLOCK_KV, MAX_KEY_SPLITS, Merge, Piece, Plan};
+use super::plan::{BLOCK_KV, BLOCK_Q, MAX_KEY_SPLITS, MAX_TILE_ROWS, Merge, Piece, Plan};
 use super::rows::{RowSink, RowSource, Rows};
 use super::scratch::{Reserved, WorkerScratch, Workspace};
 use crate::config::CheckedConfig;
 use crate::error::AttentionError;
 use crate::shape::AttentionShape;
+use crate::view::checked_product;
 
 /// A checked forward call.
 pub(crate) struct ForwardCall<'a> {
@@ -49,15 +50,23 @@ struct Sizes {
 }
 
 impl ForwardCall<'_> {
-    fn plan(&self) -> Plan {
+    /// The plan, if no size that follows from it overflows.
+    fn plan(&self) -> Result<Plan, AttentionError> {
+        let shape = &self.shape;
+        let overflow = AttentionError::SizeOverflow { what: "scratch" };
+        let dims = [shape.head_dim, shape.value_head_dim, 4 * MAX_TILE_ROWS];
+        let dims = dims.into_iter().try_fold(0usize, |sum, dim| sum.checked_add(dim)).ok_or(overflow)?;
+        let rows = shape.group_size().saturating_mul(shape.seq_len_q);
+        checked_product(&[shape.seq_len_kv.saturating_add(8 * BLOCK_KV), dims, 8], "scratch")?;
+        checked_product(&[rows.saturating_add(BLOCK_Q), dims, MAX_KEY_SPLITS, 8], "scratch")?;
         let (lanes, tile_rows) = run(self.isa, TileShape);
-        Plan::new(&self.shape, lanes, tile_rows, self.value.is_f32_in_place())
+        Ok(Plan::new(shape, lanes, tile_rows, self.value.is_f32_in_place()))
     }
 
     fn sizes(&self, plan: &Plan) -> Result<Sizes, AttentionError> {
         let shape = &self.shape;
         let overflow = AttentionError::SizeOverflow { what: "scratch" };
-        let longest = (0..shape.batch_size).map(|batch| self.config.mask.key_len(batch)).max().unwrap_or(0);
+        let longest = self.config.mask.longest_key_len(shape.batch_size);
         let max_splits = plan.key_splits(longest);
         let num_heads = shape.batch_size * shape.num_kv_heads;
         let heads_per_wave = plan.heads_per_wave(max_splits).min(num_heads);
@@ -84,8 +93,12 @@ impl ForwardCall<'_> {
 
     /// Bytes of scratch that the call needs.
     pub(crate) fn scratch_bytes(&self) -> Result<usize, AttentionError> {
-        let sizes = self.sizes(&self.plan())?;
-        let lists = sizes.num_pieces * size_of::<Piece>() + sizes.num_merges * size_of::<Merge>();
+        if self.shape.num_rows() == 0 {
+            return Ok(0);
+        }
+        let sizes = self.sizes(&self.plan()?)?;
+        let lists = sizes.num_pieces.saturating_mul(size_of::<Piece>())
+            + sizes.num_merges.saturating_mul(size_of::<Merge>());
         let numbers = sizes.total().ok_or(AttentionError::SizeOverflow { what: "scratch" })?;
         Ok(numbers.saturating_mul(size_of::<f32>()).saturating_add(lists))
     }
@@ -97,7 +110,7 @@ impl ForwardCall<'_> {
         if num_heads == 0 || shape.seq_len_q == 0 {
             return Ok(());
         }
-        let plan = self.plan();
+        let plan = self.plan()?;
         let sizes = self.sizes(&plan)?;
         let total = sizes.total().ok_or(AttentionError::SizeOverflow { what: "scratch" })?;
         let lists = (sizes.num_pieces, sizes.num_merges);
@@ -334,16 +347,18 @@ mod tests {
     fn forward__panic_in_a_worker__is_raised_once_and_pool_and_workspace_go_on() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let mut workspace = Workspace::new();
-        for s_q in [2, 200] {
+        // Tiles, and row dots with split keys and merges.
+        for (s_q, s_kv) in [(200, 150), (2, 3000)] {
             // Fatal in the packing of keys and values, in the reading of queries, and never.
             for fatal in [0, 5, 700, 1500, usize::MAX] {
-                let query = [1, 8, s_q, 8];
-                let shape = AttentionShape::new(query, [1, 8, 150, 8], [1, 8, 150, 8]).unwrap();
+                let (query, key) = ([1, 8, s_q, 8], [1, 8, s_kv, 8]);
+                let shape = AttentionShape::new(query, key, key).unwrap();
                 let source = Panicking { reads: AtomicUsize::new(0), fatal };
                 let config = AttentionConfig::new().check(&shape).unwrap();
                 let (query, key, value) = (&source, &source, &source);
                 let isa = Isa::active().unwrap();
                 let call = ForwardCall { shape, config, query, key, value, isa, num_workers: 3 };
+                assert!(call.sizes(&call.plan().unwrap()).unwrap().workers > 1, "one worker proves nothing");
                 let run = AssertUnwindSafe(|| pool.install(|| call.run(&Discard, &mut workspace)));
                 let result = catch_unwind(run);
                 let reads = source.reads.load(Ordering::Relaxed);

@@ -6,6 +6,7 @@ use crate::error::AttentionError;
 /// Scratch memory of attention calls, grown as needed and reused.
 ///
 /// A call without one allocates and frees; a loop of similar calls with one allocates only the first time.
+/// (Handing work to a rayon pool from outside of it makes rayon allocate now and then.)
 #[derive(Debug, Default)]
 pub struct Workspace {
     numbers: Vec<f32>,
@@ -23,6 +24,9 @@ pub(super) fn zeroed(len: usize) -> Result<Vec<f32>, AttentionError> {
 fn grow(numbers: &mut Vec<f32>, len: usize) -> Result<(), AttentionError> {
     if numbers.len() < len {
         let failed = |_| AttentionError::AllocationFailed { bytes: len.saturating_mul(size_of::<f32>()) };
+        if numbers.capacity() < len {
+            *numbers = Vec::new(); // nothing in it is worth a copy, and old and new need not live together
+        }
         numbers.try_reserve_exact(len - numbers.len()).map_err(failed)?;
         numbers.resize(len, 0.0);
     }

@@ -73,7 +73,8 @@ impl MultiHeadAttention {
             divide("value.out_features by num_kv_heads", value.out_features(), num_kv_heads)?;
         expect("key.out_features", checked_product(&[num_kv_heads, head_dim], "key")?, key.out_features())?;
         expect("value.in_features", key.in_features(), value.in_features())?;
-        expect("output.in_features", num_heads * value_head_dim, output.in_features())?;
+        let attended_len = checked_product(&[num_heads, value_head_dim], "output")?;
+        expect("output.in_features", attended_len, output.in_features())?;
         if !num_heads.is_multiple_of(num_kv_heads) {
             return Err(AttentionError::HeadGroups { num_heads, num_kv_heads });
         }
@@ -121,7 +122,7 @@ impl MultiHeadAttention {
     ) -> Result<Vec<f32>, AttentionError> {
         let projection = self.project(input, size, config.parallelism)?;
         let attended = projection.attend(config, &mut Workspace::new())?;
-        self.project_output(&attended.output, config.parallelism)
+        self.project_output(&attended, config.parallelism)
     }
 
     /// Cross-attention: queries from `input` `[batch_size, seq_len_q, model_dim]`, keys and values from `memory`
@@ -138,7 +139,7 @@ impl MultiHeadAttention {
     ) -> Result<Vec<f32>, AttentionError> {
         let projection = self.project_cross(input, memory, size, config.parallelism)?;
         let attended = projection.attend(config, &mut Workspace::new())?;
-        self.project_output(&attended.output, config.parallelism)
+        self.project_output(&attended, config.parallelism)
     }
 
     /// First step of self-attention: queries, keys and values of every head, in one product.
@@ -217,17 +218,18 @@ impl MultiHeadAttention {
         }
     }
 
-    /// Last step: the output projection of `[rows, num_heads · value_head_dim]`.
+    /// Last step: the output projection, `[batch_size, seq_len_q, out_features]`.
     ///
     /// # Errors
-    /// [`AttentionError::ShapeMismatch`] if the input is not whole rows.
+    /// [`AttentionError::ShapeMismatch`] if the heads are of another layer's size.
     pub fn project_output(
         &self,
-        attended: &[f32],
+        attended: &Attended,
         parallelism: Parallelism,
     ) -> Result<Vec<f32>, AttentionError> {
-        let rows = attended.len().checked_div(self.output.in_features()).unwrap_or(0);
-        project_rows(&self.output, 0..self.output.out_features(), (attended, rows), parallelism)
+        let [batch_size, _, seq_len_q, _] = attended.shape;
+        let input = (attended.output.as_slice(), checked_product(&[batch_size, seq_len_q], "output")?);
+        project_rows(&self.output, 0..self.output.out_features(), input, parallelism)
     }
 }
 
@@ -293,7 +295,7 @@ impl Projection {
             let [batches, heads, seq, dim] = slab.shape;
             expect("rotary.head_dim", rotary.head_dim(), dim)?;
             for position in 0..seq {
-                let turn = rotary.at(first + position);
+                let turn = rotary.at(first.saturating_add(position));
                 for (batch, head) in (0..batches).flat_map(|b| (0..heads).map(move |h| (b, h))) {
                     let at = batch * slab.strides[0] + head * slab.strides[1] + position * slab.strides[2];
                     turn.apply(&mut self.data[slab.start + at..][..dim]);
@@ -328,14 +330,22 @@ impl Projection {
 /// What the heads computed, before the output projection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attended {
-    /// `[batch_size, seq_len_q, num_heads, value_head_dim]`, contiguous.
-    pub output: Vec<f32>,
-    /// `[batch_size, num_heads, seq_len_q]`.
-    pub log_sum_exp: Vec<f32>,
+    output: Vec<f32>,
+    log_sum_exp: Vec<f32>,
     shape: [usize; 4],
 }
 
 impl Attended {
+    /// `[batch_size, seq_len_q, num_heads, value_head_dim]`, contiguous.
+    pub fn output(&self) -> &[f32] {
+        &self.output
+    }
+
+    /// `[batch_size, num_heads, seq_len_q]`.
+    pub fn log_sum_exp(&self) -> &[f32] {
+        &self.log_sum_exp
+    }
+
     /// The output as `[batch_size, num_heads, seq_len_q, value_head_dim]`.
     pub fn view(&self) -> TensorView<'_, f32> {
         TensorView::new(&self.output, self.shape, Layout::BatchSeqHeadDim).expect("output has its own shape")

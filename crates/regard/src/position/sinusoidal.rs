@@ -37,6 +37,8 @@ impl SinusoidalPositions {
         [batch_size, seq_len]: [usize; 2],
         first: usize,
     ) -> Result<(), AttentionError> {
-        add_rows(embeddings, [batch_size, seq_len, self.model_dim], |i, row| self.encode(first + i, row))
+        add_rows(embeddings, [batch_size, seq_len, self.model_dim], |i, row| {
+            self.encode(first.saturating_add(i), row)
+        })
     }
 }

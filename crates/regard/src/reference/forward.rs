@@ -54,6 +54,8 @@ real!(f64);
 pub struct ReferenceRow<R> {
     /// Probabilities of all keys, `[seq_len_kv]`; 0 where not allowed.
     pub probs: Vec<R>,
+    /// Whether each key is allowed, `[seq_len_kv]`.
+    pub allowed: Vec<bool>,
     /// Natural log of the summed exponentials of the allowed scores; −∞ if there is none.
     pub log_sum_exp: R,
     /// The weighted sum of the values, `[value_head_dim]`.
@@ -128,6 +130,13 @@ pub fn row<R: Real, Q: Element, KV: Element>(
 ) -> Result<ReferenceRow<R>, AttentionError> {
     let shape = AttentionShape::new(query.shape(), key.shape(), value.shape())?;
     let scale = R::from_f64(f64::from(config.check(&shape)?.scale));
+    let sizes =
+        [("batch", batch, shape.batch_size), ("head", head, shape.num_heads), ("row", i, shape.seq_len_q)];
+    for (what, index, found) in sizes {
+        if index >= found {
+            return Err(AttentionError::OutOfBounds { what, needed: index.saturating_add(1), found });
+        }
+    }
     let kv_head = head / shape.group_size();
     let zero = R::from_f64(0.0);
     let wide = |x: f32| R::from_f64(f64::from(x));
@@ -190,7 +199,8 @@ pub fn row<R: Real, Q: Element, KV: Element>(
         }
     }
     let max_output_terms = term_sums.into_iter().fold(0.0, f64::max);
-    Ok(ReferenceRow { probs, log_sum_exp, output, max_abs_score, max_score_terms, max_output_terms })
+    let allowed = scores.iter().map(Option::is_some).collect();
+    Ok(ReferenceRow { probs, allowed, log_sum_exp, output, max_abs_score, max_score_terms, max_output_terms })
 }
 
 /// The mask by its definition: query i is at p = i + offset; causal is j ≤ p; a window is
