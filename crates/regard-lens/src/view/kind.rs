@@ -1,6 +1,6 @@
 //! What a head does in a text, in one word.
 
-use super::head::Link;
+use super::link::Link;
 use super::statistics::HeadStatistics;
 
 /// The least probability of a link.

@@ -30,17 +30,22 @@ mod kind;
 #[cfg(test)]
 #[allow(non_snake_case, reason = "test names are subject__condition__claim")]
 mod layer_tests;
+mod link;
+mod options;
 mod statistics;
 #[cfg(test)]
 #[allow(non_snake_case, reason = "test names are subject__condition__claim")]
 mod tests;
+mod text_table;
 mod verification;
 mod viewer;
 
-pub use head::{HeadView, Link, QueryRow};
+pub use head::{HeadView, QueryRow};
 pub use head_id::{HeadId, NotAHead};
 pub use heat_map::HeatMap;
 pub use kind::{HeadKind, LINK_MIN_LIFT, LINK_MIN_OFFSET, LINK_MIN_PROB};
+pub use link::Link;
+pub use options::{Queries, ViewOptions};
 pub use statistics::{HeadStatistics, Topic};
 pub use verification::Verification;
-pub use viewer::{OnHead, Queries, ViewOptions, Viewed, Viewer};
+pub use viewer::{OnHead, Viewed, Viewer};

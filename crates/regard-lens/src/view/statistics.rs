@@ -1,6 +1,6 @@
 //! What a head does over a whole text, gathered row by row.
 
-use super::viewer::TextTable;
+use super::text_table::TextTable;
 
 /// What a head does over all queries of a text. Special tokens are no queries here.
 #[derive(Debug, Clone, PartialEq)]

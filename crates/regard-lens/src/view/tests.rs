@@ -1,7 +1,7 @@
 //! The analysis on small matrices that can be checked by hand.
 
 use super::head::{ROWS_AT_ONCE, look_at_head};
-use super::viewer::TextTable;
+use super::text_table::TextTable;
 use super::*;
 use crate::error::LensError;
 use crate::token::{Token, TokenizedText};

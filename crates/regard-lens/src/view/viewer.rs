@@ -8,96 +8,13 @@ use super::head::{HeadView, QueryRow, ROWS_AT_ONCE, look_at_head};
 use super::head_id::HeadId;
 use super::heat_map::{HeatMap, window};
 use super::kind::HeadKind;
+use super::options::{Queries, ViewOptions};
+use super::text_table::TextTable;
 use super::verification::Verification;
 use crate::error::LensError;
 use crate::model::ModelInfo;
 use crate::observer::{AttentionObserver, LayerAttention};
 use crate::token::TokenizedText;
-
-/// Whose rows are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queries {
-    /// One token's.
-    One(usize),
-    /// All tokens'; special ones only with [`ViewOptions::keep_special`].
-    All,
-}
-
-/// What to look at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ViewOptions {
-    /// Whose rows.
-    pub queries: Queries,
-    /// How many keys of each row.
-    pub top: usize,
-    /// Whether special tokens may be among them, and in the picture.
-    pub keep_special: bool,
-    /// The largest picture, `[queries, keys]`; either 0 for none. There is none with [`Queries::All`].
-    pub map_size: [usize; 2],
-    /// The head to picture; `None` for the most telling one: the link head with the largest
-    /// probability × ln lift, or if there is none the best head of the next kind in the order ahead, topic,
-    /// next, previous, other. Special heads are pictured only by name: special tokens are not in the picture.
-    pub map_head: Option<HeadId>,
-}
-
-impl ViewOptions {
-    pub(super) fn wants(&self, query: usize, table: &TextTable) -> bool {
-        match self.queries {
-            Queries::One(wanted) => query == wanted,
-            Queries::All => self.keep_special || !table.is_special(query),
-        }
-    }
-}
-
-/// The tokens of a text as the analysis needs them.
-#[derive(Debug)]
-pub(super) struct TextTable {
-    special: Vec<bool>,
-    word: Vec<Option<usize>>,
-    queries: usize,
-    causal: bool,
-}
-
-impl TextTable {
-    pub(super) fn new(text: &TokenizedText, causal: bool) -> Self {
-        let special: Vec<bool> = text.tokens.iter().map(|token| token.special).collect();
-        let queries = special.iter().filter(|special| !**special).count();
-        Self { special, word: text.tokens.iter().map(|token| token.word).collect(), queries, causal }
-    }
-
-    /// Tokens in all.
-    pub(super) fn len(&self) -> usize {
-        self.special.len()
-    }
-
-    /// Tokens of the text.
-    pub(super) fn queries(&self) -> usize {
-        self.queries
-    }
-
-    pub(super) fn is_special(&self, token: usize) -> bool {
-        self.special[token]
-    }
-
-    /// Whether two tokens are pieces of one word.
-    pub(super) fn same_word(&self, a: usize, b: usize) -> bool {
-        self.word[a].is_some() && self.word[a] == self.word[b]
-    }
-
-    /// Whether a query other than `key` may look at it.
-    pub(super) fn sees(&self, query: usize, key: usize) -> bool {
-        query != key && (!self.causal || query > key)
-    }
-
-    /// Queries of the text, `key` apart, that may look at it.
-    pub(super) fn queries_seeing(&self, key: usize) -> usize {
-        if self.causal {
-            self.special[key + 1..].iter().filter(|special| !**special).count()
-        } else {
-            self.queries - usize::from(!self.special[key])
-        }
-    }
-}
 
 /// What is known when the model has run, beside the heads handed out on the way.
 #[derive(Debug, Clone, PartialEq)]
