@@ -261,7 +261,7 @@ fn cancelled(result: Result<f64, String>) -> Result<f64, String> {
     result
 }
 
-/// Asserts that at most one head in 2,000 of those compared in this process needed the size of its summed
+/// Asserts that at most one head in 2,000 (rounded up) of those compared in this process needed the size of its summed
 /// terms in place of max|r| and max|s|, and says how many did.
 pub fn cancelled_heads() -> String {
     let (heads, cancelled) = (HEADS.load(Relaxed), CANCELLED.load(Relaxed));
