@@ -2,40 +2,14 @@
 //!
 //! One test in one process, because the counting allocator counts everything.
 #![allow(non_snake_case)]
-#![allow(unsafe_code)] // a global allocator cannot be written without it
-
-use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use regard::{
     AttentionConfig, AttentionOutput, Layout, Mask, Parallelism, QueryPosition, TensorView, TensorViewMut,
     Workspace, attention_scratch_bytes, attention_with,
 };
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: everything is passed on to the system allocator unchanged; the counters are atomic.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: MemoryLayout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller's promise about `layout`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: MemoryLayout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promise that `pointer` came from `alloc` with `layout`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 struct Call {
     heads: [usize; 2],
@@ -68,18 +42,18 @@ impl Call {
         attention_scratch_bytes(query, key, key, config).unwrap()
     }
 
-    /// Allocations and bytes above the level before that one call takes.
-    fn run(&mut self, config: &AttentionConfig<'_>, workspace: &mut Workspace) -> (usize, usize) {
+    /// Allocations that one call makes, and the most bytes of them that live at once.
+    fn run(&mut self, config: &AttentionConfig<'_>, workspace: &mut Workspace) -> (u64, usize) {
         let mut output = std::mem::take(&mut self.output);
         let (query, key) = self.views();
-        let (allocations, live) = (ALLOCATIONS.load(Relaxed), LIVE.load(Relaxed));
-        PEAK.store(live, Relaxed);
+        let profiler = dhat::Profiler::builder().testing().build();
         let target = TensorViewMut::new(&mut output, query.shape(), Layout::BatchHeadSeqDim).unwrap();
         let target = AttentionOutput { output: target, log_sum_exp: None };
         attention_with(query, key, key, target, config, workspace).unwrap();
-        let taken = (ALLOCATIONS.load(Relaxed) - allocations, PEAK.load(Relaxed).saturating_sub(live));
+        let taken = dhat::HeapStats::get();
+        drop(profiler);
         self.output = output;
-        taken
+        (taken.total_blocks, taken.max_bytes)
     }
 }
 
