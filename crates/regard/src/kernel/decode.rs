@@ -4,11 +4,12 @@
 
 use pulp::Simd;
 
-use super::finish::{Problem, write_rows};
+use super::finish::write_rows;
 use super::forward::{ValuePath, blocks, is_finite, row_masks, select_values, union};
 use super::online_softmax::{RowState, absorb_block};
 use super::pack::pack_rows;
 use super::plan::{BLOCK_KV, MAX_DOT_ROWS, Piece};
+use super::problem::Problem;
 use super::row_mask::RowMask;
 use super::rows::{RowSource, Rows};
 use super::scratch::WorkerScratch;

@@ -3,48 +3,10 @@
 use pulp::Simd;
 
 use super::online_softmax::{RowState, merge};
-use super::plan::{MAX_KEY_SPLITS, Merge, Plan};
+use super::plan::{MAX_KEY_SPLITS, Merge};
+use super::problem::Problem;
 use super::row_mask::RowMask;
-use super::rows::{RowSink, RowSource};
 use super::scratch::WorkerScratch;
-use crate::config::CheckedConfig;
-use crate::shape::AttentionShape;
-
-/// One forward call, as every worker sees it.
-pub(super) struct Problem<'a> {
-    pub(super) shape: &'a AttentionShape,
-    pub(super) config: &'a CheckedConfig<'a>,
-    pub(super) plan: &'a Plan,
-    pub(super) query: &'a dyn RowSource,
-    pub(super) key: &'a dyn RowSource,
-    pub(super) value: &'a dyn RowSource,
-    pub(super) sink: &'a dyn RowSink,
-    pub(super) scale: ScaleParts,
-}
-
-/// A scale in two parts, such that neither product overflows before the score itself would.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct ScaleParts {
-    /// Multiplies queries as they are read: 0, or a power of two with the scale's sign, so exact. A scale below
-    /// 1 puts its power of two here, one above 1 leaves queries alone.
-    pub(super) query: f32,
-    /// Multiplies scores: the rest, times log₂e unless a bias is still to be added (`RowMask::apply`).
-    pub(super) score: f32,
-}
-
-impl ScaleParts {
-    pub(super) fn new(config: &CheckedConfig<'_>) -> Self {
-        let scale = f64::from(config.scale);
-        if scale == 0.0 {
-            return Self { query: 0.0, score: 0.0 };
-        }
-        let exponent = scale.abs().log2().floor();
-        // Past 2^126 the rest, times log₂e, would not fit f32: the queries take a factor of two.
-        let power = if exponent > 126.0 { 2.0 } else { exponent.clamp(-149.0, 0.0).exp2() };
-        let unit = if config.bias.is_some() { 1.0 } else { std::f64::consts::LOG2_E };
-        Self { query: (power as f32).copysign(config.scale), score: (scale.abs() / power * unit) as f32 }
-    }
-}
 
 /// Writes the rows of a piece that saw all its keys, or keeps them as a partial result:
 /// `[rows][columns]` outputs, then each row's maximum, then each row's sum.

@@ -10,10 +10,11 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::finish::{Problem, write_rows};
+use super::finish::write_rows;
 use super::online_softmax::{RowState, absorb_block};
 use super::pack::pack_query_row;
 use super::plan::{BLOCK_KV, BLOCK_Q, Piece};
+use super::problem::Problem;
 use super::row_mask::RowMask;
 use super::rows::Rows;
 use super::scratch::WorkerScratch;

@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `isa.rs`, `dispatch.rs` | which instruction set; the one `match` that enters it |
-//! | `run.rs`, `plan.rs` | a whole call: waves, pieces, workers |
+//! | `run.rs`, `plan.rs`, `problem.rs` | a whole call: waves, pieces, workers, and what they share |
 //! | `forward.rs`, `tile.rs` | many query rows: register tiles over packed keys |
 //! | `decode.rs` | few query rows: row dots over keys in place |
 //! | `online_softmax.rs`, `exp.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
@@ -22,6 +22,7 @@ mod matrix_product;
 mod online_softmax;
 mod pack;
 mod plan;
+mod problem;
 mod probs;
 mod row_mask;
 mod rows;

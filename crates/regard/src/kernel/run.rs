@@ -10,11 +10,12 @@ use rayon::prelude::*;
 
 use super::decode::run_dot_piece;
 use super::dispatch::{SimdTask, run};
-use super::finish::{Problem, ScaleParts, merge_partials};
+use super::finish::merge_partials;
 use super::forward::{PackedHead, run_tiled_piece};
 use super::isa::Isa;
 use super::pack::{pack_keys, pack_rows};
 use super::plan::{BLOCK_KV, BLOCK_Q, MAX_KEY_SPLITS, MAX_TILE_ROWS, Merge, Piece, Plan};
+use super::problem::{Problem, ScaleParts};
 use super::rows::{RowSink, RowSource, Rows};
 use super::scratch::{Reserved, WorkerScratch, Workspace};
 use crate::config::CheckedConfig;
