@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use regard::{AttentionConfig, HeadRows, TensorView, attention_probs};
+use regard::{AttentionConfig, HeadBlock, TensorView, attention_probs};
 
 use crate::error::LensError;
 
@@ -31,7 +31,8 @@ impl LayerAttention<'_> {
     /// # Errors
     /// [`LensError::Attention`] if the head or a row does not exist or `probs` has another length.
     pub fn probs(&self, head: usize, rows: Range<usize>, probs: &mut [f32]) -> Result<(), LensError> {
-        let at = HeadRows { batch: 0, head, rows };
+        let keys = 0..self.key.shape()[2];
+        let at = HeadBlock { batch: 0, head, rows, keys };
         attention_probs(self.query, self.key, self.log_sum_exp, &at, &self.config, probs)?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! `cargo run --release --example quickstart`
 
 use regard::{
-    AttentionConfig, AttentionError, AttentionOutput, HeadRows, Isa, Layout, TensorView, TensorViewMut,
+    AttentionConfig, AttentionError, AttentionOutput, HeadBlock, Isa, Layout, TensorView, TensorViewMut,
     Workspace, attention_probs, attention_with,
 };
 
@@ -29,9 +29,9 @@ fn main() -> Result<(), AttentionError> {
     attention_with(query, key, value, target, &config, &mut Workspace::new())?;
     println!("computed on {}; head 0, position 0: {:.3?}", Isa::active()?, &output[..dim]);
 
-    let rows = HeadRows { batch: 0, head: 0, rows: 0..1 };
+    let first_row = HeadBlock { batch: 0, head: 0, rows: 0..1, keys: 0..seq };
     let mut probs = vec![0.0; seq];
-    attention_probs(query, key, &log_sum_exp, &rows, &config, &mut probs)?;
+    attention_probs(query, key, &log_sum_exp, &first_row, &config, &mut probs)?;
     println!("it attends to {probs:.3?}, which sum to {:.6}", probs.iter().sum::<f32>());
     assert!((probs[1] - probs[4]).abs() < 1e-6, "equal keys get equal probabilities");
     Ok(())

@@ -95,25 +95,29 @@ pub fn attention_scratch_bytes<Q: Element, KV: Element>(
     prepare([query.shape(), key.shape(), value.shape()], (&query, &key, &value), config)?.scratch_bytes()
 }
 
-/// Rows of one head.
+/// Rows of one head, against some of its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeadRows {
+pub struct HeadBlock {
     /// Sequence of the batch.
     pub batch: usize,
     /// Query head.
     pub head: usize,
     /// Query rows.
     pub rows: Range<usize>,
+    /// Keys.
+    pub keys: Range<usize>,
 }
 
-/// Attention probabilities of chosen rows, recomputed from the log-sum-exp that [`attention_with`] returned, in
-/// place of the whole `[seq_len_q, seq_len_kv]` matrix of every head.
+/// Attention probabilities of chosen rows and keys, recomputed from the log-sum-exp that [`attention_with`]
+/// returned, in place of the whole `[seq_len_q, seq_len_kv]` matrix of every head.
 ///
-/// p = e^(score − log_sum_exp), normalised to sum to 1; 0 where a key is not allowed.
+/// p = e^(score − log_sum_exp), 0 where a key is not allowed, before dropout; times the share that a sink leaves.
+/// Where all keys are asked for, a row is divided by its sum, which takes out what rounding the log-sum-exp to
+/// f32 put in (a relative |log_sum_exp|·2⁻²⁴).
 ///
 /// # Shapes
 /// query and key as for [`attention`]; `log_sum_exp` `[batch_size, num_heads, seq_len_q]`; `probs`
-/// `[rows, seq_len_kv]`.
+/// `[rows, keys]`.
 ///
 /// # Errors
 /// [`AttentionError`], before anything is written.
@@ -121,7 +125,7 @@ pub fn attention_probs<Q: Element, KV: Element>(
     query: TensorView<'_, Q>,
     key: TensorView<'_, KV>,
     log_sum_exp: &[f32],
-    at: &HeadRows,
+    at: &HeadBlock,
     config: &AttentionConfig<'_>,
     probs: &mut [f32],
 ) -> Result<(), AttentionError> {
@@ -129,25 +133,22 @@ pub fn attention_probs<Q: Element, KV: Element>(
     let isa = config.isa.map_or_else(Isa::active, Isa::require)?;
     let config = config.check(&shape)?;
     expect("log_sum_exp.len", shape.num_rows(), log_sum_exp.len())?;
-    let HeadRows { batch, head, rows } = at.clone();
-    let inside = |what, index: usize, size: usize| {
-        let needed = index.saturating_add(1);
-        if index < size { Ok(()) } else { Err(AttentionError::OutOfBounds { what, needed, found: size }) }
+    let inside = |what, range: &Range<usize>, found: usize| match range.is_empty() || range.end <= found {
+        true => Ok(()),
+        false => Err(AttentionError::OutOfBounds { what, needed: range.end, found }),
     };
-    inside("rows.batch", batch, shape.batch_size)?;
-    inside("rows.head", head, shape.num_heads)?;
-    let num_rows = rows.len();
-    if num_rows > 0 {
-        inside("rows.rows", rows.end - 1, shape.seq_len_q)?;
-    }
-    let needed = checked_product(&[num_rows, shape.seq_len_kv], "probs")?;
+    inside("block.batch", &(at.batch..at.batch.saturating_add(1)), shape.batch_size)?;
+    inside("block.head", &(at.head..at.head.saturating_add(1)), shape.num_heads)?;
+    inside("block.rows", &at.rows, shape.seq_len_q)?;
+    inside("block.keys", &at.keys, shape.seq_len_kv)?;
+    let needed = checked_product(&[at.rows.len(), at.keys.len()], "probs")?;
     expect("probs.len", needed, probs.len())?;
-    if num_rows == 0 {
+    if needed == 0 {
         return Ok(());
     }
-    let first = (batch * shape.num_heads + head) * shape.seq_len_q;
-    let log_sum_exp = &log_sum_exp[first + rows.start..first + rows.end];
-    ProbsCall { shape, config, query: &query, key: &key, batch, head, rows, log_sum_exp, isa }.run(probs)
+    let first = (at.batch * shape.num_heads + at.head) * shape.seq_len_q;
+    let log_sum_exp = &log_sum_exp[first + at.rows.start..first + at.rows.end];
+    ProbsCall { shape, config, query: &query, key: &key, at, log_sum_exp, isa }.run(probs)
 }
 
 fn prepare<'a>(

@@ -1,15 +1,18 @@
 //! The optional part of an attention call.
 
+use crate::bias::RelativeBias;
+use crate::dropout::Dropout;
 use crate::error::AttentionError;
 use crate::kernel::Isa;
 use crate::mask::{CheckedMask, Mask};
 use crate::parallelism::Parallelism;
-use crate::shape::AttentionShape;
+use crate::shape::{AttentionShape, expect};
 use crate::view::TensorView;
 
 /// Options of an attention call; the default is plain attention with scale 1/√head_dim.
 ///
-/// scores = softmax_scale · query·key, + attention_bias, then the mask, then softmax.
+/// scores = softmax_scale · query·key → softcap → + biases (ALiBi, relative, attention_bias) → mask → softmax
+/// (with sinks) → dropout → · value.
 ///
 /// ```
 /// use regard::{AttentionConfig, Mask, QueryPosition};
@@ -25,6 +28,20 @@ pub struct AttentionConfig<'a> {
     /// `f32::MIN`, which is a number: a row of it alone is beyond what f32 scores can hold.
     /// Shape `[batch_size, num_heads, seq_len_q, seq_len_kv]`; axes of size 1 are repeated.
     pub attention_bias: Option<TensorView<'a, f32>>,
+    /// ALiBi (Press et al. 2022): −slope·|p − j| is added to the score of key j for a query at position p (row +
+    /// offset of the mask's [`QueryPosition`](crate::QueryPosition)). `[num_heads]`, finite;
+    /// [`alibi_slopes`](crate::position::alibi_slopes) gives the paper's.
+    pub alibi_slopes: Option<&'a [f32]>,
+    /// A bias by head and distance, as T5 learns it.
+    pub relative_bias: Option<RelativeBias<'a>>,
+    /// c·tanh(score/c) stands for the scaled score (Gemma 2), before any bias; finite and positive.
+    pub softcap: Option<f32>,
+    /// Attention sinks: one more logit in the denominator of each row's softmax, with no value behind it
+    /// (gpt-oss; Xiao et al. 2024). `[num_heads]`, natural log, neither scaled nor capped nor biased; −∞ is none.
+    /// `log_sum_exp` does not include it.
+    pub sinks: Option<&'a [f32]>,
+    /// Drops probabilities, for training.
+    pub dropout: Option<Dropout>,
     /// Multiplies query·key; any finite number. `None` is 1/√head_dim.
     pub softmax_scale: Option<f32>,
     /// How many threads may work.
@@ -49,6 +66,31 @@ impl<'a> AttentionConfig<'a> {
         Self { attention_bias: Some(attention_bias), ..self }
     }
 
+    /// Sets the slopes of ALiBi, `[num_heads]`.
+    pub fn with_alibi_slopes(self, alibi_slopes: &'a [f32]) -> Self {
+        Self { alibi_slopes: Some(alibi_slopes), ..self }
+    }
+
+    /// Sets the bias by head and distance.
+    pub fn with_relative_bias(self, relative_bias: RelativeBias<'a>) -> Self {
+        Self { relative_bias: Some(relative_bias), ..self }
+    }
+
+    /// Sets the cap of the scores.
+    pub fn with_softcap(self, softcap: f32) -> Self {
+        Self { softcap: Some(softcap), ..self }
+    }
+
+    /// Sets the sinks, `[num_heads]`.
+    pub fn with_sinks(self, sinks: &'a [f32]) -> Self {
+        Self { sinks: Some(sinks), ..self }
+    }
+
+    /// Sets the dropout of probabilities.
+    pub fn with_dropout(self, dropout: Dropout) -> Self {
+        Self { dropout: Some(dropout), ..self }
+    }
+
     /// Sets the scale of the scores.
     pub fn with_softmax_scale(self, softmax_scale: f32) -> Self {
         Self { softmax_scale: Some(softmax_scale), ..self }
@@ -69,6 +111,23 @@ impl<'a> AttentionConfig<'a> {
         if !scale.is_finite() {
             return Err(AttentionError::InvalidNumber { what: "softmax_scale", found: scale });
         }
+        if let Some(found) = self.softcap.filter(|cap| !(cap.is_finite() && *cap > 0.0)) {
+            return Err(AttentionError::InvalidNumber { what: "softcap (positive)", found });
+        }
+        if let Some(slopes) = self.alibi_slopes {
+            expect("alibi_slopes.len", shape.num_heads, slopes.len())?;
+            if let Some(&found) = slopes.iter().find(|slope| !slope.is_finite()) {
+                return Err(AttentionError::InvalidNumber { what: "alibi_slopes", found });
+            }
+        }
+        if let Some(sinks) = self.sinks {
+            expect("sinks.len", shape.num_heads, sinks.len())?;
+            if let Some(&found) = sinks.iter().find(|sink| sink.is_nan() || **sink == f32::INFINITY) {
+                return Err(AttentionError::InvalidNumber { what: "sinks (or −∞)", found });
+            }
+        }
+        self.relative_bias.map_or(Ok(()), |bias| bias.check(shape))?;
+        self.dropout.map_or(Ok(()), |dropout| dropout.check())?;
         let axes = [
             "attention_bias.batch_size",
             "attention_bias.num_heads",
@@ -76,7 +135,16 @@ impl<'a> AttentionConfig<'a> {
             "attention_bias.seq_len_kv",
         ];
         let bias = self.attention_bias.map(|bias| bias.broadcast_to(shape.scores(), axes)).transpose()?;
-        Ok(CheckedConfig { mask: CheckedMask::new(&self.mask, shape)?, bias, scale })
+        Ok(CheckedConfig {
+            mask: CheckedMask::new(&self.mask, shape)?,
+            bias,
+            alibi_slopes: self.alibi_slopes,
+            relative_bias: self.relative_bias,
+            softcap: self.softcap,
+            sinks: self.sinks,
+            dropout: self.dropout,
+            scale,
+        })
     }
 }
 
@@ -89,5 +157,17 @@ pub(crate) fn default_scale(head_dim: usize) -> f32 {
 pub(crate) struct CheckedConfig<'a> {
     pub(crate) mask: CheckedMask<'a>,
     pub(crate) bias: Option<TensorView<'a, f32>>,
+    pub(crate) alibi_slopes: Option<&'a [f32]>,
+    pub(crate) relative_bias: Option<RelativeBias<'a>>,
+    pub(crate) softcap: Option<f32>,
+    pub(crate) sinks: Option<&'a [f32]>,
+    pub(crate) dropout: Option<Dropout>,
     pub(crate) scale: f32,
+}
+
+impl CheckedConfig<'_> {
+    /// Whether anything is added to the scores.
+    pub(crate) fn has_bias(&self) -> bool {
+        self.bias.is_some() || self.alibi_slopes.is_some() || self.relative_bias.is_some()
+    }
 }

@@ -54,7 +54,9 @@
 //! chosen at run time ([`Isa`]); `REGARD_ISA` forces one.
 
 mod attention;
+mod bias;
 mod config;
+mod dropout;
 mod element;
 mod error;
 mod kernel;
@@ -67,9 +69,11 @@ mod shape;
 mod view;
 
 pub use attention::{
-    AttentionOutput, HeadRows, attention, attention_probs, attention_scratch_bytes, attention_with,
+    AttentionOutput, HeadBlock, attention, attention_probs, attention_scratch_bytes, attention_with,
 };
+pub use bias::RelativeBias;
 pub use config::AttentionConfig;
+pub use dropout::{Dropout, DropoutOrigin};
 pub use element::Element;
 pub use error::AttentionError;
 pub use half::{bf16, f16};

@@ -46,7 +46,8 @@ pub struct Mask<'a> {
     pub causal: bool,
     /// A query sees only keys near its own position.
     pub window: Option<Window>,
-    /// Where queries stand; matters only with `causal` or `window`.
+    /// Where queries stand; matters to `causal` and `window`, and to what depends on distance (ALiBi, relative
+    /// bias, dropout).
     pub position: QueryPosition<'a>,
     /// Valid keys of each sequence, `[batch_size]` (or one for all); later ones are padding.
     pub key_lengths: Option<&'a [usize]>,
@@ -74,6 +75,11 @@ impl<'a> Mask<'a> {
     /// Adds a window.
     pub fn with_window(self, window: Window) -> Self {
         Self { window: Some(window), ..self }
+    }
+
+    /// Sets where queries stand.
+    pub fn with_position(self, position: QueryPosition<'a>) -> Self {
+        Self { position, ..self }
     }
 
     /// Adds the number of valid keys of each sequence.
@@ -133,16 +139,21 @@ impl<'a> CheckedMask<'a> {
         }
     }
 
-    /// The keys that causality, window and length allow for query row `row`; they are always adjacent.
-    pub(crate) fn key_range(&self, batch: usize, row: usize) -> Range<usize> {
-        let key_len = self.key_len(batch);
+    /// Where query row `row` stands among the keys.
+    pub(crate) fn position(&self, batch: usize, row: usize) -> i128 {
         let offset = match self.mask.position {
             QueryPosition::TopLeft => 0,
-            QueryPosition::BottomRight => key_len as i64 - self.seq_len_q as i64,
+            QueryPosition::BottomRight => self.key_len(batch) as i64 - self.seq_len_q as i64,
             QueryPosition::Offset(offset) => offset,
             QueryPosition::OffsetPerSequence(offsets) => offsets[batch],
         };
-        let position = i128::from(offset) + row as i128;
+        i128::from(offset) + row as i128
+    }
+
+    /// The keys that causality, window and length allow for query row `row`; they are always adjacent.
+    pub(crate) fn key_range(&self, batch: usize, row: usize) -> Range<usize> {
+        let key_len = self.key_len(batch);
+        let position = self.position(batch, row);
         let (mut first, mut end) = (0i128, key_len as i128);
         if self.mask.causal {
             end = end.min(position + 1);

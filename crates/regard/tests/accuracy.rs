@@ -5,6 +5,7 @@ mod common;
 
 use std::str::FromStr;
 
+use common::options::Options;
 use common::{Inputs, Memory, Sizes, Tensor, TestElement, cancelled_heads, grid_masks, isas, normal, window};
 use fastrand::Rng;
 use rayon::prelude::*;
@@ -116,7 +117,8 @@ fn typed_case<Q: TestElement, KV: TestElement>(rng: &mut Rng) -> Result<f64, Str
             bias.buffer.data_mut()[index] = f32::NEG_INFINITY;
         }
     }
-    let mut config = AttentionConfig::new().with_mask(mask);
+    let options = if rng.bool() { Options::random(sizes.heads, rng) } else { Options::default() };
+    let mut config = options.apply(AttentionConfig::new().with_mask(mask));
     if rng.u8(..3) == 0 {
         config = config.with_attention_bias(bias.view());
     }
@@ -126,7 +128,7 @@ fn typed_case<Q: TestElement, KV: TestElement>(rng: &mut Rng) -> Result<f64, Str
     config = config.with_parallelism(common::threads(rng.usize(1..4)));
     inputs
         .check(&config)
-        .map_err(|e| format!("{sizes:?} {:?} keep/bias {shape:?}: {e}", config.mask.position))
+        .map_err(|e| format!("{sizes:?} {:?} keep/bias {shape:?} {options:?}: {e}", config.mask.position))
 }
 
 /// Long enough for key splits and for many blocks; every head_dim that a register tile treats differently.

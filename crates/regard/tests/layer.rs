@@ -326,7 +326,7 @@ fn attended__log_sum_exp__is_the_kernels() {
     let config = AttentionConfig::new();
     let attended = projection.attend(&config, &mut regard::Workspace::new()).unwrap();
     let (query, key, value) = (projection.query(), projection.key(), projection.value());
-    let truth = regard::reference::forward::<f64, _, _>(query, key, value, &config).unwrap();
+    let truth = regard::reference::Reference::<f64>::new(query, key, value, &config).unwrap().forward();
     assert_close("log_sum_exp", attended.log_sum_exp(), &truth.log_sum_exp, 1e-5);
 }
 

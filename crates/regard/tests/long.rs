@@ -2,7 +2,8 @@
 #![allow(non_snake_case)]
 
 use regard::{
-    AttentionConfig, AttentionOutput, Layout, TensorView, TensorViewMut, Workspace, attention_with, reference,
+    AttentionConfig, AttentionOutput, Layout, TensorView, TensorViewMut, Workspace, attention_with,
+    reference::Reference,
 };
 
 /// Peak resident memory of this process in bytes, where the system says so.
@@ -30,14 +31,16 @@ fn forward__65536_positions__take_under_200_megabytes_in_all() {
         log_sum_exp: Some(&mut log_sum_exp),
     };
     attention_with(query, key, value, target, &config, &mut Workspace::new()).unwrap();
+    let peak = peak_bytes();
+    let reference = Reference::<f64>::new(query, key, value, &config).unwrap();
     for row in [0, 777, 33_333, seq - 1] {
-        let truth = reference::row::<f64, _, _>(query, key, value, &config, [0, 0, row]).unwrap();
+        let truth = reference.row([0, 0, row]).unwrap();
         for (found, expected) in output[row * dim..].iter().zip(&truth.output) {
             assert!((f64::from(*found) - expected).abs() < 1e-6, "row {row}: {found} {expected}");
         }
         assert!((f64::from(log_sum_exp[row]) - truth.log_sum_exp).abs() < 1e-5);
     }
-    match peak_bytes() {
+    match peak {
         Some(peak) => {
             println!("COUNT: 1 head of {seq} x {seq}: peak memory {:.1} MB in all", peak as f64 / 1e6);
             assert!(peak < 200_000_000, "{peak} bytes");

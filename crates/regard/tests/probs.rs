@@ -6,7 +6,8 @@ mod common;
 use common::{Inputs, Memory, Sizes, isas, window};
 use fastrand::Rng;
 use regard::{
-    AttentionConfig, AttentionError, HeadRows, Mask, QueryPosition, TensorView, attention_probs, reference,
+    AttentionConfig, AttentionError, HeadBlock, Mask, QueryPosition, TensorView, attention_probs,
+    reference::Reference,
 };
 
 #[test]
@@ -25,16 +26,18 @@ fn attention_probs__any_head_and_rows__equal_the_reference() {
                 let config = AttentionConfig::new().with_mask(mask).with_isa(isa);
                 let (_, lse) = inputs.run(&config).unwrap();
                 let (query, key, value) = (inputs.query.view(), inputs.key.view(), inputs.value.view());
+                let reference = Reference::<f64>::new(query, key, value, &config).unwrap();
                 for (batch, head) in [(0, 0), (1, 3), (1, 0)] {
                     let first = rng.usize(..s_q);
                     let rows = first..rng.usize(first..=s_q);
-                    let at = HeadRows { batch, head, rows: rows.clone() };
-                    let mut probs = vec![f32::NAN; rows.len() * s_kv];
+                    let first = if rng.bool() { 0 } else { rng.usize(..s_kv) };
+                    let keys = first..if first == 0 && rng.bool() { s_kv } else { rng.usize(first..=s_kv) };
+                    let at = HeadBlock { batch, head, rows: rows.clone(), keys: keys.clone() };
+                    let mut probs = vec![f32::NAN; rows.len() * keys.len()];
                     attention_probs(query, key, &lse, &at, &config, &mut probs).unwrap();
-                    for (row, probs) in rows.zip(probs.chunks_exact(s_kv)) {
-                        let truth =
-                            reference::row::<f64, _, _>(query, key, value, &config, [batch, head, row]);
-                        for (j, (&p, &r)) in probs.iter().zip(&truth.unwrap().probs).enumerate() {
+                    for (row, probs) in rows.zip(probs.chunks_exact(keys.len().max(1))) {
+                        let truth = reference.row([batch, head, row]).unwrap().probs;
+                        for (j, (&p, &r)) in probs.iter().zip(&truth[keys.clone()]).enumerate() {
                             assert!(
                                 (f64::from(p) - r).abs() < 1e-5,
                                 "{isa} {sizes:?} row {row} key {j}: {p} {r}"
@@ -53,17 +56,19 @@ fn attention_probs__outside_the_call__is_a_typed_error() {
     let sizes = Sizes { batch: 1, heads: 2, kv_heads: 2, s_q: 3, s_kv: 4, d: 2, d_v: 2 };
     let inputs = Inputs::<f32, f32>::plain(sizes, 1);
     let mut probs = vec![0.0; 8];
-    let mut run = |at: HeadRows, lse: &[f32]| {
+    let mut run = |batch, head, rows, keys, lse: &[f32]| {
+        let at = HeadBlock { batch, head, rows, keys };
         let config = AttentionConfig::new();
         attention_probs(inputs.query.view(), inputs.key.view(), lse, &at, &config, &mut probs).unwrap_err()
     };
     let lse = [0.0; 6];
     let beyond = |what, needed, found| AttentionError::OutOfBounds { what, needed, found };
-    assert_eq!(run(HeadRows { batch: 1, head: 0, rows: 0..2 }, &lse), beyond("rows.batch", 2, 1));
-    assert_eq!(run(HeadRows { batch: 0, head: 2, rows: 0..2 }, &lse), beyond("rows.head", 3, 2));
-    assert_eq!(run(HeadRows { batch: 0, head: 0, rows: 2..4 }, &lse), beyond("rows.rows", 4, 3));
+    assert_eq!(run(1, 0, 0..2, 0..4, &lse), beyond("block.batch", 2, 1));
+    assert_eq!(run(0, 2, 0..2, 0..4, &lse), beyond("block.head", 3, 2));
+    assert_eq!(run(0, 0, 2..4, 0..4, &lse), beyond("block.rows", 4, 3));
+    assert_eq!(run(0, 0, 0..2, 1..5, &lse), beyond("block.keys", 5, 4));
     let wrong = AttentionError::ShapeMismatch { axis: "log_sum_exp.len", expected: 6, found: 5 };
-    assert_eq!(run(HeadRows { batch: 0, head: 0, rows: 0..2 }, &lse[..5]), wrong);
+    assert_eq!(run(0, 0, 0..2, 0..4, &lse[..5]), wrong);
     let wrong = AttentionError::ShapeMismatch { axis: "probs.len", expected: 4, found: 8 };
-    assert_eq!(run(HeadRows { batch: 0, head: 0, rows: 0..1 }, &lse), wrong);
+    assert_eq!(run(0, 0, 0..1, 0..4, &lse), wrong);
 }

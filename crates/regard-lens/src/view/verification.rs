@@ -1,6 +1,6 @@
 //! Checking what was shown against the textbook.
 
-use regard::reference;
+use regard::reference::Reference;
 
 use crate::error::LensError;
 use crate::observer::LayerAttention;
@@ -21,18 +21,14 @@ impl Verification {
     /// Checks some rows of one layer, spread over its heads and the text; always the same ones.
     ///
     /// The probabilities as the views read them, the attention output that the next layer gets and the
-    /// log-sum-exp are compared with [`reference::row`] on the same query, key and value.
+    /// log-sum-exp are compared with [`Reference`] on the same query, key and value.
     pub(super) fn check(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
         let [_, heads, tokens, _] = attention.query.shape();
         let mut probs = vec![0.0f32; tokens];
+        let (query, key, value) = (attention.query, attention.key, attention.value);
+        let reference = Reference::<f64>::new(query, key, value, &attention.config)?;
         for [head, row] in sampled_rows(attention.layer, heads, tokens) {
-            let expected = reference::row::<f64, f32, f32>(
-                attention.query,
-                attention.key,
-                attention.value,
-                &attention.config,
-                [0, head, row],
-            )?;
+            let expected = reference.row([0, head, row])?;
             attention.probs(head, row..row + 1, &mut probs)?;
             let output = (0..expected.output.len()).map(|c| attention.output.at([0, head, row, c]));
             let log_sum_exp = attention.log_sum_exp[head * tokens + row];

@@ -76,9 +76,14 @@ fn run_blocks<S: Simd>(
             for score in &mut scores[keys.start - first..keys.end - first] {
                 *score *= problem.scale.score;
             }
-            mask.apply(problem.config, first + from, &mut scores[from..to]);
+            mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
         }
         let rescale = absorb_block(simd, scratch.scores, (from, to), states);
+        if problem.config.dropout.is_some() {
+            for (mask, probs) in masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
+                mask.drop(first + from, &mut probs[from..to]);
+            }
+        }
 
         let dims = (problem.shape.value_head_dim, columns);
         let value_rows = rows_of(problem.value, head, (keys.start, keys.len()), dims, value_tile);

@@ -38,14 +38,22 @@ fn write_row(problem: &Problem<'_>, mask: &RowMask, state: RowState, output: &mu
         output.fill(0.0);
         f32::NEG_INFINITY
     } else {
+        let log_sum_exp = state.log_sum_exp();
+        let sinks = problem.config.sinks;
+        let share = sinks.map_or(1.0, |sinks| share_beside_sink(log_sum_exp, sinks[mask.head]));
         for out in output.iter_mut() {
-            *out = *out / state.sum + 0.0; // no −0: whether 0 was added to it depends on the tile
+            *out = *out / state.sum * share + 0.0; // no −0: whether 0 was added to it depends on the tile
         }
-        state.log_sum_exp()
+        log_sum_exp
     };
     // SAFETY: every row belongs to exactly one piece or one merge (`Plan::cut`), and each is taken by exactly
     // one worker (the queues of `run.rs`).
     unsafe { problem.sink.write_row([mask.batch, mask.head, mask.row], output, log_sum_exp) };
+}
+
+/// What a sink leaves to the keys of a row: e^lse / (e^lse + e^sink).
+pub(super) fn share_beside_sink(log_sum_exp: f32, sink: f32) -> f32 {
+    (1.0 / (1.0 + (f64::from(sink) - f64::from(log_sum_exp)).exp())) as f32
 }
 
 /// Merges the partial results of rows whose keys were split, in the order of the keys, and writes them.

@@ -146,9 +146,14 @@ fn strip_block<S: Simd, const MR: usize>(
         score_tile::<S, MR>(simd, query, panel, problem.scale.score, scores);
     }
     for (mask, scores) in strip.masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
-        mask.apply(problem.config, first + from, &mut scores[from..to]);
+        mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
     }
     let rescale = absorb_block(simd, scratch.scores, (from, to), states);
+    if problem.config.dropout.is_some() {
+        for (mask, probs) in strip.masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
+            mask.drop(first + from, &mut probs[from..to]);
+        }
+    }
     let output = &mut scratch.output[strip.index * MR * columns..];
     let probs = &scratch.scores[keys.start - first..];
     let value_rows = packed.values.skip(keys.start);

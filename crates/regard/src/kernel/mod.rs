@@ -6,7 +6,7 @@
 //! | `run.rs`, `plan.rs`, `problem.rs` | a whole call: waves, pieces, workers, and what they share |
 //! | `forward.rs`, `tile.rs` | many query rows: register tiles over packed keys |
 //! | `decode.rs` | few query rows: row dots over keys in place |
-//! | `online_softmax.rs`, `exp.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
+//! | `online_softmax.rs`, `exp.rs`, `tanh.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
 //! | `probs.rs` | probabilities of chosen rows |
 //! | `rows.rs`, `pack.rs`, `scratch.rs` | data in, data out, memory |
 //! | `matrix_product.rs` | the only caller of `gemm` |
@@ -28,6 +28,7 @@ mod row_mask;
 mod rows;
 mod run;
 mod scratch;
+mod tanh;
 mod tile;
 
 pub use isa::Isa;

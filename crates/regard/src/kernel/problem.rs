@@ -23,7 +23,7 @@ pub(super) struct ScaleParts {
     /// Multiplies queries as they are read: 0, or a power of two with the scale's sign, so exact. A scale below
     /// 1 puts its power of two here, one above 1 leaves queries alone.
     pub(super) query: f32,
-    /// Multiplies scores: the rest, times log₂e unless a bias is still to be added (`RowMask::apply`).
+    /// Multiplies scores: the rest, times log₂e unless a cap or a bias is still to come (`RowMask::apply`).
     pub(super) score: f32,
 }
 
@@ -36,7 +36,8 @@ impl ScaleParts {
         let exponent = scale.abs().log2().floor();
         // Past 2^126 the rest, times log₂e, would not fit f32: the queries take a factor of two.
         let power = if exponent > 126.0 { 2.0 } else { exponent.clamp(-149.0, 0.0).exp2() };
-        let unit = if config.bias.is_some() { 1.0 } else { std::f64::consts::LOG2_E };
+        let natural = config.softcap.is_some() || config.has_bias();
+        let unit = if natural { 1.0 } else { std::f64::consts::LOG2_E };
         Self { query: (power as f32).copysign(config.scale), score: (scale.abs() / power * unit) as f32 }
     }
 }

@@ -1,12 +1,15 @@
 //! One attention case, with poison around and inside its buffers, run and compared.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod options;
+
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use fastrand::Rng;
 use regard::{
     AttentionConfig, AttentionError, AttentionOutput, Element, Isa, Layout, Mask, Parallelism, QueryPosition,
-    TensorView, TensorViewMut, Window, Workspace, attention_with, reference, reference::ReferenceOutput,
+    TensorView, TensorViewMut, Window, Workspace, attention_with,
+    reference::{Reference, ReferenceOutput},
 };
 use regard_testkit::{Accuracy, PoisonedBuffer};
 
@@ -198,8 +201,8 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
     /// Runs on every instruction set and compares by the accuracy rule; returns the worst share of it used.
     pub fn check(&self, config: &AttentionConfig<'_>) -> Result<f64, String> {
         let views = (self.query.view(), self.key.view(), self.value.view());
-        let truth = reference::forward::<f64, _, _>(views.0, views.1, views.2, config).unwrap();
-        let naive = reference::forward::<f32, _, _>(views.0, views.1, views.2, config).unwrap();
+        let truth = Reference::<f64>::new(views.0, views.1, views.2, config).unwrap().forward();
+        let naive = Reference::<f32>::new(views.0, views.1, views.2, config).unwrap().forward();
         let mut worst = 0.0f64;
         for isa in isas() {
             let found = self.run(&config.with_isa(isa)).map_err(|e| e.to_string())?;
