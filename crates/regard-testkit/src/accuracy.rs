@@ -11,6 +11,9 @@ pub struct Accuracy {
     pub roundoff: f64,
     /// The largest finite |score| of the head.
     pub max_abs_score: f64,
+    /// What max|r| is at least taken for in the rounding term: 0 for outputs; for gradients, the size of the
+    /// terms that were summed.
+    pub rounding_magnitude: f64,
     /// What max|r| is at least taken for in the last term: 0, or the size of the terms that were summed
     /// where max|r| says nothing about it (a head of very few elements, which may cancel to almost nothing).
     pub magnitude: f64,
@@ -42,7 +45,9 @@ impl Accuracy {
             largest = largest.max(r.abs());
         }
         let arithmetic = 4.0 * 2f64.powi(-24) * (1.0 + self.max_abs_score) * largest.max(self.magnitude);
-        let allowed = self.factor * naive_worst + 2.0 * self.roundoff * largest + arithmetic;
+        let allowed = self.factor * naive_worst
+            + 2.0 * self.roundoff * largest.max(self.rounding_magnitude)
+            + arithmetic;
         if worst > allowed {
             let (x, r) = (found[worst_at], reference[worst_at]);
             return Err(format!(

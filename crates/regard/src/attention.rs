@@ -130,7 +130,7 @@ pub fn attention_probs<Q: Element, KV: Element>(
     probs: &mut [f32],
 ) -> Result<(), AttentionError> {
     let shape = AttentionShape::new(query.shape(), key.shape(), key.shape())?;
-    let isa = config.isa.map_or_else(Isa::active, Isa::require)?;
+    let isa = checked_isa(config)?;
     let config = config.check(&shape)?;
     expect("log_sum_exp.len", shape.num_rows(), log_sum_exp.len())?;
     let inside = |what, range: &Range<usize>, found: usize| match range.is_empty() || range.end <= found {
@@ -151,13 +151,17 @@ pub fn attention_probs<Q: Element, KV: Element>(
     ProbsCall { shape, config, query: &query, key: &key, at, log_sum_exp, isa }.run(probs)
 }
 
+pub(crate) fn checked_isa(config: &AttentionConfig<'_>) -> Result<Isa, AttentionError> {
+    config.isa.map_or_else(Isa::active, Isa::require)
+}
+
 fn prepare<'a>(
     [query_shape, key_shape, value_shape]: [[usize; 4]; 3],
     (query, key, value): (&'a dyn RowSource, &'a dyn RowSource, &'a dyn RowSource),
     config: &AttentionConfig<'a>,
 ) -> Result<ForwardCall<'a>, AttentionError> {
     let shape = AttentionShape::new(query_shape, key_shape, value_shape)?;
-    let isa = config.isa.map_or_else(Isa::active, Isa::require)?;
+    let isa = checked_isa(config)?;
     let num_workers = config.parallelism.num_workers();
     Ok(ForwardCall { shape, config: config.check(&shape)?, query, key, value, isa, num_workers })
 }

@@ -54,6 +54,11 @@ pub enum AttentionError {
         /// The value given.
         found: f32,
     },
+    /// The gradient of an option was asked for that the configuration does not have.
+    MissingOption {
+        /// The option.
+        option: &'static str,
+    },
     /// A size that must divide another does not.
     NotDivisible {
         /// What should be divided, as in `"model_dim by num_heads"`.
@@ -109,6 +114,9 @@ impl fmt::Display for AttentionError {
             ),
             Self::InvalidNumber { what, found } => {
                 write!(f, "{what}: expected a finite number, found {found}")
+            }
+            Self::MissingOption { option } => {
+                write!(f, "d_{option}: expected a configuration with {option}, found one without")
             }
             Self::NotDivisible { what, size, divisor } => {
                 write!(f, "cannot divide {what}: {size} is not a multiple of {divisor}")

@@ -59,6 +59,7 @@ mod config;
 mod dropout;
 mod element;
 mod error;
+mod gradients;
 mod kernel;
 pub mod layer;
 mod mask;
@@ -76,6 +77,9 @@ pub use config::AttentionConfig;
 pub use dropout::{Dropout, DropoutOrigin};
 pub use element::Element;
 pub use error::AttentionError;
+pub use gradients::{
+    AttentionGradients, BackwardInputs, attention_backward, attention_backward_scratch_bytes,
+};
 pub use half::{bf16, f16};
 pub use kernel::{Isa, Workspace};
 pub use mask::{Mask, QueryPosition, Window};

@@ -3,17 +3,11 @@
 
 mod common;
 
-use std::str::FromStr;
-
-use common::options::Options;
-use common::{Inputs, Memory, Sizes, Tensor, TestElement, cancelled_heads, grid_masks, isas, normal, window};
+use common::cases::{Case, setting};
+use common::{Inputs, Sizes, TestElement, cancelled_heads, grid_masks, isas};
 use fastrand::Rng;
 use rayon::prelude::*;
-use regard::{AttentionConfig, Mask, Parallelism, QueryPosition, TensorView, bf16, f16};
-
-fn setting<T: FromStr>(name: &str, default: T) -> T {
-    std::env::var(name).map_or(default, |value| value.parse().ok().expect("a number"))
-}
+use regard::{AttentionConfig, Mask, Parallelism, QueryPosition, bf16, f16};
 
 #[test]
 fn forward__exhaustive_small_grid__meets_the_accuracy_rule() {
@@ -70,65 +64,8 @@ fn random_case(seed: u64) -> Result<f64, String> {
 }
 
 fn typed_case<Q: TestElement, KV: TestElement>(rng: &mut Rng) -> Result<f64, String> {
-    const LENGTHS: [usize; 18] = [1, 2, 7, 8, 9, 31, 33, 63, 65, 95, 96, 97, 127, 128, 129, 193, 257, 300];
-    const DIMS: [usize; 17] = [1, 3, 8, 16, 21, 24, 32, 40, 59, 64, 72, 80, 96, 111, 128, 203, 256];
-    let pick = |from: &[usize], rng: &mut Rng| from[rng.usize(..from.len())];
-    let kv_heads = rng.usize(1..3);
-    let group = [1, 1, 2, 4, 8][rng.usize(..5)];
-    let any = rng.bool();
-    let (s_q, s_kv) =
-        if any { (rng.usize(..70), rng.usize(..300)) } else { (pick(&LENGTHS, rng), pick(&LENGTHS, rng)) };
-    let d = pick(&DIMS, rng);
-    let d_v = if rng.bool() { d } else { pick(&DIMS, rng) };
-    let sizes = Sizes { batch: rng.usize(1..3), heads: kv_heads * group, kv_heads, s_q, s_kv, d, d_v };
-    let memory: [Memory; 4] = std::array::from_fn(|_| Memory::random(rng));
-    let spread = [0.1, 1.0, 1.0, 3.0][rng.usize(..4)];
-    let inputs = Inputs::<Q, KV>::new(sizes, memory, spread, rng);
-
-    let offsets: Vec<i64> = (0..sizes.batch).map(|_| rng.i64(-20..320)).collect();
-    let position = match rng.u8(..4) {
-        0 => QueryPosition::TopLeft,
-        1 => QueryPosition::BottomRight,
-        2 => QueryPosition::Offset(offsets[0]),
-        _ => QueryPosition::OffsetPerSequence(&offsets),
-    };
-    let lengths: Vec<usize> = (0..sizes.batch).map(|_| rng.usize(..=s_kv)).collect();
-    let mut mask = Mask { causal: rng.bool(), position, ..Mask::default() };
-    if rng.u8(..3) == 0 {
-        mask = mask.with_window(window(rng.usize(..150), rng.usize(..150)));
-    }
-    if rng.u8(..3) == 0 {
-        mask = mask.with_key_lengths(&lengths);
-    }
-    let broadcast = |size: usize, rng: &mut Rng| if rng.bool() { 1 } else { size };
-    let shape = [
-        broadcast(sizes.batch, rng),
-        broadcast(sizes.heads, rng),
-        broadcast(s_q, rng),
-        if rng.u8(..4) == 0 { 1 } else { s_kv },
-    ];
-    let keep: Vec<bool> = (0..shape.iter().product()).map(|_| rng.u8(..5) > 0).collect();
-    if rng.u8(..3) == 0 {
-        mask = mask.with_keep(TensorView::new(&keep, shape, regard::Layout::BatchHeadSeqDim).unwrap());
-    }
-    let mut bias = Tensor::<f32>::new(shape, &Memory::random(rng), || 2.0 * normal(rng));
-    for index in bias.positions() {
-        if rng.u8(..10) == 0 {
-            bias.buffer.data_mut()[index] = f32::NEG_INFINITY;
-        }
-    }
-    let options = if rng.bool() { Options::random(sizes.heads, rng) } else { Options::default() };
-    let mut config = options.apply(AttentionConfig::new().with_mask(mask));
-    if rng.u8(..3) == 0 {
-        config = config.with_attention_bias(bias.view());
-    }
-    if rng.u8(..4) == 0 {
-        config = config.with_softmax_scale([0.0, -0.3, 1.0, 0.01, 2.7][rng.usize(..5)]);
-    }
-    config = config.with_parallelism(common::threads(rng.usize(1..4)));
-    inputs
-        .check(&config)
-        .map_err(|e| format!("{sizes:?} {:?} keep/bias {shape:?} {options:?}: {e}", config.mask.position))
+    let case = Case::<Q, KV>::random(rng);
+    case.with_config(|config| case.inputs.check(config).map_err(|e| format!("{}: {e}", case.description())))
 }
 
 /// Long enough for key splits and for many blocks; every head_dim that a register tile treats differently.

@@ -143,7 +143,7 @@ fn strip_block<S: Simd, const MR: usize>(
     for column in (from..to).step_by(width) {
         let panel = &packed.keys[(first + column) * head_dim..][..width * head_dim];
         let scores = &mut scratch.scores[column..];
-        score_tile::<S, MR>(simd, query, panel, problem.scale.score, scores);
+        score_tile::<S, MR, BLOCK_KV>(simd, query, panel, problem.scale.score, scores);
     }
     for (mask, scores) in strip.masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
         mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
@@ -158,7 +158,7 @@ fn strip_block<S: Simd, const MR: usize>(
     let probs = &scratch.scores[keys.start - first..];
     let value_rows = packed.values.skip(keys.start);
     match values {
-        ValuePath::Multiply => value_tile::<S, MR>(
+        ValuePath::Multiply => value_tile::<S, MR, BLOCK_KV, 1>(
             simd,
             probs,
             (value_rows, keys.len()),

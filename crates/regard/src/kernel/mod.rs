@@ -7,11 +7,13 @@
 //! | `forward.rs`, `tile.rs` | many query rows: register tiles over packed keys |
 //! | `decode.rs` | few query rows: row dots over keys in place |
 //! | `online_softmax.rs`, `exp.rs`, `tanh.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
+//! | `backward/` | gradients of everything, from the saved log-sum-exp |
 //! | `probs.rs` | probabilities of chosen rows |
-//! | `rows.rs`, `pack.rs`, `scratch.rs` | data in, data out, memory |
+//! | `rows.rs`, `pack.rs`, `scratch.rs`, `workers.rs` | data in, data out, memory, threads |
 //! | `matrix_product.rs` | the only caller of `gemm` |
 #![allow(unsafe_code)]
 
+mod backward;
 mod decode;
 mod dispatch;
 mod exp;
@@ -30,7 +32,9 @@ mod run;
 mod scratch;
 mod tanh;
 mod tile;
+mod workers;
 
+pub(crate) use backward::{BackwardCall, BiasGradients, GradientSinks};
 pub use isa::Isa;
 pub(crate) use matrix_product::{Matrix, add_product_transposed};
 pub(crate) use probs::ProbsCall;

@@ -54,14 +54,20 @@ impl RowMask {
         first: usize,
         scores: &mut [f32],
     ) {
+        if let Some(cap) = config.softcap {
+            cap_scores(simd, cap, scores);
+        }
+        self.apply_to_capped(config, first, scores);
+    }
+
+    /// [`Self::apply`] without the cap.
+    #[inline(always)]
+    pub(super) fn apply_to_capped(&self, config: &CheckedConfig<'_>, first: usize, scores: &mut [f32]) {
         let (from, to) = self.inside(first, scores.len());
         scores[..from].fill(f32::NEG_INFINITY);
         scores[to..].fill(f32::NEG_INFINITY);
         if from == to {
             return;
-        }
-        if let Some(cap) = config.softcap {
-            cap_scores(simd, cap, &mut scores[from..to]);
         }
         let scores = &mut scores[from..to];
         let first = first + from;
@@ -109,6 +115,11 @@ impl RowMask {
     #[inline(always)]
     pub(super) fn drop(&self, first: usize, numbers: &mut [f32]) {
         self.dropout.apply(first, numbers);
+    }
+
+    /// Where the row stands among the keys.
+    pub(super) fn position(&self) -> i128 {
+        self.position
     }
 
     /// Which of `len` numbers from key `first` on are inside the row's keys.

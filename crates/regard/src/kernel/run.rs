@@ -3,10 +3,7 @@
 //! A wave is as many key heads as fit a fixed amount of packed memory, at least one. Inside it workers take
 //! jobs from a queue; every job owns what it writes, so who takes which changes no bit.
 
-use std::sync::{Mutex, PoisonError};
-
 use pulp::Simd;
-use rayon::prelude::*;
 
 use super::decode::run_dot_piece;
 use super::dispatch::{SimdTask, run};
@@ -18,6 +15,7 @@ use super::plan::{BLOCK_KV, BLOCK_Q, MAX_KEY_SPLITS, MAX_TILE_ROWS, Merge, Piece
 use super::problem::{Problem, ScaleParts};
 use super::rows::{RowSink, RowSource, Rows};
 use super::scratch::{Reserved, WorkerScratch, Workspace};
+use super::workers::{Queue, TileShape, WORTH_A_THREAD, work};
 use crate::config::CheckedConfig;
 use crate::error::AttentionError;
 use crate::shape::AttentionShape;
@@ -33,9 +31,6 @@ pub(crate) struct ForwardCall<'a> {
     pub(crate) isa: Isa,
     pub(crate) num_workers: usize,
 }
-
-/// Multiply-adds below which other threads are not woken.
-const WORTH_A_THREAD: usize = 1 << 19;
 
 /// Sizes of the scratch of one call.
 struct Sizes {
@@ -135,7 +130,7 @@ impl ForwardCall<'_> {
             if !plan.dots {
                 let jobs = pack_jobs(&plan, (keys, values), heads.len() * plan.padded_keys / BLOCK_KV);
                 let queue = Queue::new(jobs);
-                self.work(&sizes, workers, |scratch| {
+                work(workers, sizes.worker_len, |scratch| {
                     let scratch = WorkerScratch::new(&plan, scratch);
                     run(self.isa, PackTask { problem: &problem, first_head: first, queue: &queue, scratch });
                 });
@@ -147,28 +142,19 @@ impl ForwardCall<'_> {
                 (piece, partial)
             }));
             let packed = (&*keys, &*values);
-            self.work(&sizes, workers, |scratch| {
+            work(workers, sizes.worker_len, |scratch| {
                 let scratch = WorkerScratch::new(&plan, scratch);
                 run(self.isa, PieceTask { problem: &problem, packed, queue: &queue, scratch });
             });
             if !merges.is_empty() {
                 let queue = Queue::new(merges.iter());
-                self.work(&sizes, workers, |scratch| {
+                work(workers, sizes.worker_len, |scratch| {
                     let scratch = WorkerScratch::new(&plan, scratch);
                     run(self.isa, MergeTask { problem: &problem, partials, queue: &queue, scratch });
                 });
             }
         }
         Ok(())
-    }
-
-    /// Runs `worker` once for each worker's scratch, at once if there are several.
-    fn work(&self, sizes: &Sizes, scratch: &mut [f32], worker: impl Fn(&mut [f32]) + Send + Sync) {
-        if sizes.workers == 1 {
-            worker(&mut scratch[..sizes.worker_len]);
-        } else {
-            scratch.par_chunks_exact_mut(sizes.worker_len.max(1)).for_each(worker);
-        }
     }
 }
 
@@ -177,30 +163,6 @@ impl Sizes {
         let workers = self.workers.checked_mul(self.worker_len)?;
         let packed = self.keys_len.checked_add(self.values_len)?;
         workers.checked_add(packed)?.checked_add(self.partials_len)
-    }
-}
-
-/// Jobs that workers take one at a time.
-struct Queue<I>(Mutex<I>);
-
-impl<I: Iterator> Queue<I> {
-    fn new(jobs: I) -> Self {
-        Self(Mutex::new(jobs))
-    }
-
-    fn take(&self) -> Option<I::Item> {
-        // A worker that panicked elsewhere leaves the iterator as it was; rayon re-raises the panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
-    }
-}
-
-struct TileShape;
-
-impl SimdTask for TileShape {
-    type Output = (usize, usize);
-    #[inline(always)]
-    fn run<S: Simd, const MR: usize>(self, _: S) -> (usize, usize) {
-        (S::F32_LANES, MR)
     }
 }
 

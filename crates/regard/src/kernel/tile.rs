@@ -5,7 +5,6 @@
 
 use pulp::Simd;
 
-use super::plan::BLOCK_KV;
 use super::rows::Rows;
 
 /// Reads one vector.
@@ -30,9 +29,9 @@ pub(super) unsafe fn store<S: Simd>(_: S, target: *mut f32, vector: S::f32s) {
 
 /// Scores of `MR` query rows against one panel of keys: `scores[r][j] = factor · Σ_c q[c][r]·k[c][j]`.
 ///
-/// `q` is `[head_dim][MR]`, `k` is `[head_dim][2 vectors]`; row r of the scores starts at `r·BLOCK_KV`.
+/// `q` is `[head_dim][MR]`, `k` is `[head_dim][2 vectors]`; row r of the scores starts at `r·STRIDE`.
 #[inline(always)]
-pub(super) fn score_tile<S: Simd, const MR: usize>(
+pub(super) fn score_tile<S: Simd, const MR: usize, const STRIDE: usize>(
     simd: S,
     q: &[f32],
     k: &[f32],
@@ -41,7 +40,7 @@ pub(super) fn score_tile<S: Simd, const MR: usize>(
 ) {
     let (lanes, width) = (S::F32_LANES, 2 * S::F32_LANES);
     let head_dim = q.len() / MR;
-    assert!(k.len() >= head_dim * width && scores.len() >= (MR - 1) * BLOCK_KV + width);
+    assert!(k.len() >= head_dim * width && scores.len() >= (MR - 1) * STRIDE + width);
     let mut sums = [[simd.splat_f32s(0.0); 2]; MR];
     let (mut q, mut k) = (q.as_ptr(), k.as_ptr());
     for _ in 0..head_dim {
@@ -61,10 +60,10 @@ pub(super) fn score_tile<S: Simd, const MR: usize>(
     let factor = simd.splat_f32s(factor);
     let scores = scores.as_mut_ptr();
     for (r, sums) in sums.into_iter().enumerate() {
-        // SAFETY: row r ≤ MR − 1 writes `width` elements from r·BLOCK_KV, inside `scores` (asserted).
+        // SAFETY: row r ≤ MR − 1 writes `width` elements from r·STRIDE, inside `scores` (asserted).
         unsafe {
-            store(simd, scores.add(r * BLOCK_KV), simd.mul_f32s(sums[0], factor));
-            store(simd, scores.add(r * BLOCK_KV + lanes), simd.mul_f32s(sums[1], factor));
+            store(simd, scores.add(r * STRIDE), simd.mul_f32s(sums[0], factor));
+            store(simd, scores.add(r * STRIDE + lanes), simd.mul_f32s(sums[1], factor));
         }
     }
 }
@@ -72,9 +71,10 @@ pub(super) fn score_tile<S: Simd, const MR: usize>(
 /// Adds weighted values to `MR` output rows: `o[r] = rescale[r]·o[r] + Σ_j probs[r][j]·v[j]` for
 /// `num_keys` keys and `columns` columns, a multiple of the vector length.
 ///
-/// Row r of the probabilities starts at `r·BLOCK_KV`, row r of the output at `r·columns`.
+/// Probability (r, j) is element `r·ROW + j·STEP`: `ROW` 1 reads them transposed. Row r of the output starts at
+/// `r·columns`.
 #[inline(always)]
-pub(super) fn value_tile<S: Simd, const MR: usize>(
+pub(super) fn value_tile<S: Simd, const MR: usize, const ROW: usize, const STEP: usize>(
     simd: S,
     probs: &[f32],
     (values, num_keys): (Rows<'_>, usize),
@@ -86,13 +86,13 @@ pub(super) fn value_tile<S: Simd, const MR: usize>(
         return;
     }
     assert!(columns.is_multiple_of(lanes) && output.len() >= MR * columns && rescale.len() >= MR);
-    assert!(probs.len() >= (MR - 1) * BLOCK_KV + num_keys);
+    assert!(probs.len() > (MR - 1) * ROW + (num_keys - 1) * STEP);
     assert!(values.data.len() >= (num_keys - 1) * values.stride + columns);
     let mut column = 0;
     while column + 2 * lanes <= columns {
         // SAFETY: the assertions above bound every row; columns column .. column + 2·lanes are within them.
         unsafe {
-            value_columns::<S, MR, 2>(
+            value_columns::<S, MR, 2, ROW, STEP>(
                 simd,
                 probs,
                 (values, num_keys),
@@ -105,7 +105,7 @@ pub(super) fn value_tile<S: Simd, const MR: usize>(
     if column < columns {
         // SAFETY: as above, for column .. column + lanes = columns.
         unsafe {
-            value_columns::<S, MR, 1>(
+            value_columns::<S, MR, 1, ROW, STEP>(
                 simd,
                 probs,
                 (values, num_keys),
@@ -121,7 +121,7 @@ pub(super) fn value_tile<S: Simd, const MR: usize>(
 /// # Safety
 /// The assertions of `value_tile` hold, and `column + NV · lanes ≤ columns`.
 #[inline(always)]
-unsafe fn value_columns<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn value_columns<S: Simd, const MR: usize, const NV: usize, const ROW: usize, const STEP: usize>(
     simd: S,
     probs: &[f32],
     (values, num_keys): (Rows<'_>, usize),
@@ -148,15 +148,15 @@ unsafe fn value_columns<S: Simd, const MR: usize, const NV: usize>(
             *value = unsafe { load(simd, v.add(n * lanes)) };
         }
         for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: element r·BLOCK_KV + j of the probabilities, r < MR, j < num_keys.
-            let prob = simd.splat_f32s(unsafe { *p.add(r * BLOCK_KV) });
+            // SAFETY: element r·ROW + j·STEP of the probabilities, r < MR, j < num_keys.
+            let prob = simd.splat_f32s(unsafe { *p.add(r * ROW) });
             for (sum, value) in sums.iter_mut().zip(value) {
                 *sum = simd.mul_add_e_f32s(prob, value, *sum);
             }
         }
         // The last step may leave the slice; the pointers are then not read again.
         v = v.wrapping_add(values.stride);
-        p = p.wrapping_add(1);
+        p = p.wrapping_add(STEP);
     }
     for (r, sums) in sums.into_iter().enumerate() {
         for (n, sum) in sums.into_iter().enumerate() {

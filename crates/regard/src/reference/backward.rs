@@ -14,9 +14,9 @@ pub struct Cotangents<R> {
 pub struct Gradient<R> {
     /// The gradient.
     pub sum: Vec<R>,
-    /// Σ |term| of each element, the terms being products with the gradients of scores.
+    /// Σ |term| of each element, the gradients of scores counted as the products they are the difference of.
     pub terms: Vec<f64>,
-    /// The same with the gradients of scores themselves replaced by the size of what they are summed from.
+    /// The same with these products, which are sums over `value_head_dim`, counted by their own terms.
     pub all_terms: Vec<f64>,
 }
 
@@ -25,11 +25,42 @@ impl<R: Real> Gradient<R> {
         Self { sum: vec![R::from_f64(0.0); len], terms: vec![0.0; len], all_terms: vec![0.0; len] }
     }
 
-    /// Adds `factor · number`, the factor being summed from terms of size `factor_terms`.
-    fn add(&mut self, index: usize, (factor, factor_terms): (R, f64), number: R) {
-        self.sum[index] = self.sum[index] + factor * number;
-        self.terms[index] += (factor * number).to_f64().abs();
-        self.all_terms[index] += factor_terms * number.to_f64().abs();
+    /// Adds `factor · number`.
+    fn add(&mut self, index: usize, factor: Factor<R>, number: R) {
+        self.sum[index] = self.sum[index] + factor.sum * number;
+        self.terms[index] += factor.terms * number.to_f64().abs();
+        self.all_terms[index] += factor.all_terms * number.to_f64().abs();
+    }
+}
+
+/// A number and the size of what it was summed from.
+#[derive(Clone, Copy)]
+struct Factor<R> {
+    sum: R,
+    terms: f64,
+    all_terms: f64,
+}
+
+impl<R: Real> Factor<R> {
+    /// One that is no sum.
+    fn plain(number: R) -> Self {
+        let size = number.to_f64().abs();
+        Self { sum: number, terms: size, all_terms: size }
+    }
+
+    /// The product with a plain number.
+    fn times(self, number: R) -> Self {
+        let size = number.to_f64().abs();
+        Self { sum: number * self.sum, terms: size * self.terms, all_terms: size * self.all_terms }
+    }
+
+    /// The sum of two; `sign` is 1 or −1.
+    fn plus(self, sign: f64, other: Self) -> Self {
+        Self {
+            sum: self.sum + R::from_f64(sign) * other.sum,
+            terms: self.terms + other.terms,
+            all_terms: self.all_terms + other.all_terms,
+        }
     }
 }
 
@@ -79,36 +110,31 @@ impl<R: Real> Reference<'_, R> {
             let query_row = self.query_row(at);
             let d_output = &cotangents.d_output[query_row * value_dim..][..value_dim];
             let d_lse = cotangents.d_log_sum_exp.get(query_row).copied();
-            let (output_dot, output_terms) = dot(d_output, &row.output);
+            let output_dot = dot(d_output, &row.output);
             if !self.sinks.is_empty() && row.allowed.contains(&true) {
-                let factor = R::from_f64(-1.0) * row.sink_prob;
-                let terms = row.sink_prob.to_f64() * output_terms;
-                gradients.d_sinks.add(at[1], (factor * output_dot, terms), one);
+                let factor = output_dot.times(R::from_f64(-1.0) * row.sink_prob);
+                gradients.d_sinks.add(at[1], factor, one);
             }
             for j in (0..self.shape.seq_len_kv).filter(|&j| row.allowed[j]) {
                 let (prob, key_row) = (row.probs[j], self.key_row(at, j));
                 let multiplier = self.dropout_multiplier(at, j);
                 let value = &self.value[key_row * value_dim..][..value_dim];
                 for (c, &d_o) in d_output.iter().enumerate() {
-                    let weight = prob * multiplier;
-                    gradients.d_value.add(key_row * value_dim + c, (weight, weight.to_f64()), d_o);
+                    let weight = Factor::plain(prob * multiplier);
+                    gradients.d_value.add(key_row * value_dim + c, weight, d_o);
                 }
-                let (value_dot, value_terms) = dot(d_output, value);
-                let mut d_score = prob * (multiplier * value_dot - output_dot);
-                let mut terms = prob.to_f64() * (multiplier.to_f64() * value_terms + output_terms);
+                let value_dot = dot(d_output, value).times(multiplier);
+                let mut d_score = value_dot.plus(-1.0, output_dot).times(prob);
                 if let Some(d_lse) = d_lse {
-                    let term = row.probs_without_sink[j] * d_lse;
-                    d_score = d_score + term;
-                    terms += term.to_f64().abs();
+                    d_score = d_score.plus(1.0, Factor::plain(row.probs_without_sink[j] * d_lse));
                 }
                 if !self.attention_bias.is_empty() {
-                    gradients.d_attention_bias.add(self.bias_index(at, j), (d_score, terms), one);
+                    gradients.d_attention_bias.add(self.bias_index(at, j), d_score, one);
                 }
                 if let Some(index) = self.relative_index(at, j) {
-                    gradients.d_relative_bias.add(index, (d_score, terms), one);
+                    gradients.d_relative_bias.add(index, d_score, one);
                 }
-                let slope = self.scale * row.cap_slopes[j];
-                let factor = (slope * d_score, slope.to_f64().abs() * terms);
+                let factor = d_score.times(self.scale * row.cap_slopes[j]);
                 for c in 0..head_dim {
                     let (q, k) = (query_row * head_dim + c, key_row * head_dim + c);
                     gradients.d_query.add(q, factor, self.key[k]);
@@ -120,11 +146,12 @@ impl<R: Real> Reference<'_, R> {
     }
 }
 
-/// a·b and Σ |a_c·b_c|.
-fn dot<R: Real>(a: &[R], b: &[R]) -> (R, f64) {
-    let mut sum = (R::from_f64(0.0), 0.0);
+/// a·b.
+fn dot<R: Real>(a: &[R], b: &[R]) -> Factor<R> {
+    let (mut sum, mut all_terms) = (R::from_f64(0.0), 0.0);
     for (&a, &b) in a.iter().zip(b) {
-        sum = (sum.0 + a * b, sum.1 + (a * b).to_f64().abs());
+        sum = sum + a * b;
+        all_terms += (a * b).to_f64().abs();
     }
-    sum
+    Factor { sum, terms: sum.to_f64().abs(), all_terms }
 }

@@ -1,6 +1,8 @@
 //! One attention case, with poison around and inside its buffers, run and compared.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod cases;
+pub mod gradients;
 pub mod options;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -188,6 +190,16 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
         config: &AttentionConfig<'_>,
         workspace: &mut Workspace,
     ) -> Result<(Vec<f32>, Vec<f32>), AttentionError> {
+        let (output, log_sum_exp) = self.run_stored(config, workspace)?;
+        Ok((output.numbers(), log_sum_exp))
+    }
+
+    /// The same with the output as stored.
+    pub fn run_stored(
+        &self,
+        config: &AttentionConfig<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<(Tensor<Q>, Vec<f32>), AttentionError> {
         let [b, h, s_q, _] = self.query.shape;
         let mut output = Tensor::<Q>::unfilled([b, h, s_q, self.value.shape[3]], &self.output_memory);
         let mut log_sum_exp = PoisonedBuffer::new(b * h * s_q, 3, f32::NAN);
@@ -195,7 +207,7 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
         attention_with(self.query.view(), self.key.view(), self.value.view(), target, config, workspace)?;
         assert!(output.is_intact(), "wrote outside the output");
         assert!(log_sum_exp.is_intact(f32::to_bits, |_| true), "wrote outside the log-sum-exp");
-        Ok((output.numbers(), log_sum_exp.data().to_vec()))
+        Ok((output, log_sum_exp.data().to_vec()))
     }
 
     /// Runs on every instruction set and compares by the accuracy rule; returns the worst share of it used.
@@ -232,6 +244,7 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
                 factor: 2.0,
                 roundoff,
                 max_abs_score,
+                rounding_magnitude: 0.0,
                 magnitude,
             };
 
@@ -247,7 +260,7 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
             let lse_share = check(rule(f32::ROUNDOFF, scores, 1.0))
                 .or_else(|_| cancelled(check(rule(f32::ROUNDOFF, score_terms, 1.0))))
                 .map_err(|e| format!("head {head}, log_sum_exp: {e}"))?;
-            HEADS.fetch_add(1, Relaxed);
+            count_head();
             worst = worst.max(share).max(lse_share);
         }
         Ok(worst)
@@ -257,9 +270,14 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
 static HEADS: AtomicUsize = AtomicUsize::new(0);
 static CANCELLED: AtomicUsize = AtomicUsize::new(0);
 
+/// Counts a head that was compared.
+pub fn count_head() {
+    HEADS.fetch_add(1, Relaxed);
+}
+
 /// Counts a head whose numbers all cancel to a small part of what was summed: there a naive sum is more accurate
 /// by luck than any bound in max|r| and max|s| allows, so the size of the terms stands in for both.
-fn cancelled(result: Result<f64, String>) -> Result<f64, String> {
+pub fn cancelled(result: Result<f64, String>) -> Result<f64, String> {
     CANCELLED.fetch_add(1, Relaxed);
     result
 }

@@ -1,0 +1,248 @@
+//! The backward pass: gradients recomputed from the saved log-sum-exp, in memory that grows with the sequence.
+//!
+//! With p_ij = e^(score_ij − log_sum_exp_i) and delta_i = d_output_i·output_i (Dao 2023, algorithm 2):
+//! d_value_j = Σ_i p_ij·d_output_i, d_score_ij = p_ij·(d_output_i·value_j − delta_i),
+//! d_query_i = scale·Σ_j d_score_ij·key_j, d_key_j = scale·Σ_i d_score_ij·query_i.
+//!
+//! A wave is as many key heads as fit a fixed amount of packed memory, at least one. Its phases: pack (`pack.rs`);
+//! for each partition of the keys, block by block, d_key, d_value and a d_query of its own (`keys.rs`); the sum
+//! of these (`queries.rs`); and, if asked for, gradients of biases (`bias.rs`). What a job writes is its own, so
+//! who takes which changes no bit.
+
+mod bias;
+mod block;
+mod keys;
+mod pack;
+mod plan;
+mod queries;
+mod sinks;
+
+pub(crate) use bias::BiasGradients;
+
+use self::keys::{KeyJob, KeyTask};
+use self::pack::{PackTask, Pieces, Wave};
+use self::plan::{GradientPlan, GradientScratch, InPlace, num_partitions};
+use self::queries::QueryTask;
+use super::dispatch::run;
+use super::isa::Isa;
+use super::plan::BLOCK_Q;
+use super::problem::ScaleParts;
+use super::rows::{RowSink, RowSource};
+use super::scratch::Workspace;
+use super::workers::{Queue, TileShape, WORTH_A_THREAD, work};
+use crate::config::CheckedConfig;
+use crate::error::AttentionError;
+use crate::shape::AttentionShape;
+
+/// A checked backward call.
+pub(crate) struct BackwardCall<'a> {
+    pub(crate) shape: AttentionShape,
+    pub(crate) config: CheckedConfig<'a>,
+    pub(crate) query: &'a dyn RowSource,
+    pub(crate) key: &'a dyn RowSource,
+    pub(crate) value: &'a dyn RowSource,
+    pub(crate) output: &'a dyn RowSource,
+    pub(crate) d_output: &'a dyn RowSource,
+    pub(crate) log_sum_exp: &'a [f32],
+    pub(crate) d_log_sum_exp: Option<&'a [f32]>,
+    pub(crate) isa: Isa,
+    pub(crate) num_workers: usize,
+}
+
+/// Where gradients go.
+pub(crate) struct GradientSinks<'a, 'b> {
+    pub(crate) d_query: &'a dyn RowSink,
+    pub(crate) d_key: &'a dyn RowSink,
+    pub(crate) d_value: &'a dyn RowSink,
+    pub(crate) biases: BiasGradients<'b>,
+    pub(crate) d_sinks: Option<&'b mut [f32]>,
+}
+
+/// One backward call, as every worker sees it.
+struct GradientProblem<'a> {
+    shape: &'a AttentionShape,
+    config: &'a CheckedConfig<'a>,
+    plan: &'a GradientPlan,
+    query: &'a dyn RowSource,
+    key: &'a dyn RowSource,
+    value: &'a dyn RowSource,
+    output: &'a dyn RowSource,
+    d_output: &'a dyn RowSource,
+    log_sum_exp: &'a [f32],
+    d_log_sum_exp: Option<&'a [f32]>,
+    scale: ScaleParts,
+}
+
+/// A key head: which, and its place in the wave.
+#[derive(Debug, Clone, Copy)]
+struct HeadAt {
+    batch: usize,
+    kv_head: usize,
+    index: usize,
+}
+
+/// Rows of one query head of a group: up to 96 from `first` on.
+#[derive(Debug, Clone, Copy)]
+struct HeadRange {
+    member: usize,
+    first: usize,
+}
+
+impl GradientProblem<'_> {
+    /// Index of a row in the log-sum-exp.
+    fn row_index(&self, batch: usize, head: usize, row: usize) -> usize {
+        (batch * self.shape.num_heads + head) * self.shape.seq_len_q + row
+    }
+
+    /// Row blocks of all query heads of a key head, in the order in which they are summed.
+    fn row_blocks(&self) -> impl Iterator<Item = HeadRange> + use<> {
+        let rows = self.plan.rows;
+        (0..self.plan.group_size)
+            .flat_map(move |member| (0..rows).step_by(BLOCK_Q).map(move |first| HeadRange { member, first }))
+    }
+
+    /// A sum times the scale; never −0.
+    fn scaled(&self, sum: f32) -> f32 {
+        sum * self.config.scale + 0.0
+    }
+}
+
+impl BackwardCall<'_> {
+    fn plan(&self) -> Result<GradientPlan, AttentionError> {
+        let in_place = InPlace {
+            queries: self.query.is_f32_in_place(),
+            keys: self.key.is_f32_in_place(),
+            d_outputs: self.d_output.is_f32_in_place() && self.config.sinks.is_none(),
+        };
+        let longest = self.config.mask.longest_key_len(self.shape.batch_size);
+        let tiles = run(self.isa, TileShape);
+        GradientPlan::new(&self.shape, tiles, longest, in_place, self.config.softcap.is_some())
+    }
+
+    /// Workers and key heads of a wave.
+    fn workers_and_heads(&self, plan: &GradientPlan) -> (usize, usize) {
+        let num_heads = self.shape.batch_size * self.shape.num_kv_heads;
+        let heads = plan.heads_per_wave(num_heads);
+        let rows = plan.group_size * plan.rows;
+        let work = [heads, rows, self.shape.seq_len_kv, plan.head_dim + plan.value_dim];
+        let work = work.into_iter().try_fold(1usize, |product, size| product.checked_mul(size));
+        let worth_it = work.is_none_or(|work| work >= WORTH_A_THREAD);
+        let jobs = (heads * plan.partitions).max(1);
+        (if worth_it { self.num_workers.clamp(1, jobs) } else { 1 }, heads)
+    }
+
+    fn scratch_len(&self, plan: &GradientPlan) -> Result<usize, AttentionError> {
+        let (workers, heads) = self.workers_and_heads(plan);
+        let wave = plan.lens().total(plan.partitions).and_then(|len| len.checked_mul(heads));
+        let workers = plan.worker_len().checked_mul(workers);
+        let total = wave.zip(workers).and_then(|(wave, workers)| wave.checked_add(workers));
+        total.ok_or(AttentionError::SizeOverflow { what: "scratch" })
+    }
+
+    /// Bytes of scratch that the call needs.
+    pub(crate) fn scratch_bytes(&self) -> Result<usize, AttentionError> {
+        Ok(self.scratch_len(&self.plan()?)?.saturating_mul(size_of::<f32>()))
+    }
+
+    /// Runs the call.
+    pub(crate) fn run(
+        &self,
+        sinks: GradientSinks<'_, '_>,
+        workspace: &mut Workspace,
+    ) -> Result<(), AttentionError> {
+        let shape = &self.shape;
+        let num_heads = shape.batch_size * shape.num_kv_heads;
+        let plan = self.plan()?;
+        let numbers = workspace.reserve(self.scratch_len(&plan)?, (0, 0))?.numbers;
+        let (num_workers, heads_per_wave) = self.workers_and_heads(&plan);
+        let (workers, packed) = numbers.split_at_mut(num_workers * plan.worker_len());
+        let problem = GradientProblem {
+            shape,
+            config: &self.config,
+            plan: &plan,
+            query: self.query,
+            key: self.key,
+            value: self.value,
+            output: self.output,
+            d_output: self.d_output,
+            log_sum_exp: self.log_sum_exp,
+            d_log_sum_exp: self.d_log_sum_exp,
+            scale: ScaleParts::new(&self.config),
+        };
+        let GradientSinks { d_query, d_key, d_value, mut biases, d_sinks } = sinks;
+        biases.clear();
+        if let Some(d_sinks) = d_sinks {
+            let scratch = GradientScratch::new(&plan, &mut workers[..plan.worker_len()]);
+            self::sinks::sum_gradients(&problem, d_sinks, scratch.rows);
+        }
+        for first in (0..num_heads).step_by(heads_per_wave) {
+            let count = heads_per_wave.min(num_heads - first);
+            let heads = (0..count).map(|index| {
+                let head = first + index;
+                HeadAt { batch: head / shape.num_kv_heads, kv_head: head % shape.num_kv_heads, index }
+            });
+            let (mut wave, rest) = Wave::cut(&plan, count, &mut *packed);
+            let queue = Queue::new(wave.pack_jobs(&plan, heads.clone()));
+            work(workers, plan.worker_len(), |scratch| {
+                let scratch = GradientScratch::new(&plan, scratch);
+                run(self.isa, PackTask { problem: &problem, queue: &queue, scratch });
+            });
+            drop(queue);
+
+            let part_len = plan.lens().d_query_part;
+            let parts = &mut rest[..count * plan.partitions * part_len];
+            let mut pieces = Pieces::new(&mut *parts, part_len);
+            let jobs = heads.clone().flat_map(|head| (0..plan.partitions).map(move |part| (head, part)));
+            let jobs = jobs.map(|(head, partition)| KeyJob { head, partition, d_query: pieces.next() });
+            let queue = Queue::new(
+                jobs.filter(|job| job.partition < num_partitions(self.config.mask.key_len(job.head.batch))),
+            );
+            work(workers, plan.worker_len(), |scratch| {
+                let scratch = GradientScratch::new(&plan, scratch);
+                let sinks = (d_key, d_value);
+                run(self.isa, KeyTask { problem: &problem, wave: &wave, sinks, queue: &queue, scratch });
+            });
+            drop(queue);
+            self.write_padding(&plan, heads.clone(), (d_key, d_value), &mut *workers);
+
+            let jobs = heads.clone().flat_map(|head| problem.row_blocks().map(move |rows| (head, rows)));
+            let queue = Queue::new(jobs);
+            work(workers, plan.worker_len(), |scratch| {
+                let scratch = GradientScratch::new(&plan, scratch);
+                let task = QueryTask {
+                    problem: &problem,
+                    wave: &wave,
+                    parts,
+                    sink: d_query,
+                    queue: &queue,
+                    scratch,
+                };
+                run(self.isa, task);
+            });
+            biases.add_wave(&problem, (&wave, self.isa), first..first + count, workers);
+        }
+        Ok(())
+    }
+
+    /// Zero gradients for keys beyond each sequence's length.
+    fn write_padding(
+        &self,
+        plan: &GradientPlan,
+        heads: impl Iterator<Item = HeadAt>,
+        sinks: (&dyn RowSink, &dyn RowSink),
+        workers: &mut [f32],
+    ) {
+        let scratch = GradientScratch::new(plan, &mut workers[..plan.worker_len()]);
+        scratch.rows.fill(0.0);
+        for head in heads {
+            for key in self.config.mask.key_len(head.batch)..self.shape.seq_len_kv {
+                let at = [head.batch, head.kv_head, key];
+                // SAFETY: one thread is at work here, and these keys are in no partition.
+                unsafe {
+                    sinks.0.write_row(at, &scratch.rows[..plan.head_dim], 0.0);
+                    sinks.1.write_row(at, &scratch.rows[..plan.value_dim], 0.0);
+                }
+            }
+        }
+    }
+}

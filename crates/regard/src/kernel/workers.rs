@@ -1,0 +1,45 @@
+//! How several threads share a phase of a call: each with scratch of its own, all with one queue of jobs.
+
+use std::sync::{Mutex, PoisonError};
+
+use pulp::Simd;
+use rayon::prelude::*;
+
+use super::dispatch::SimdTask;
+
+/// Multiply-adds below which other threads are not woken.
+pub(super) const WORTH_A_THREAD: usize = 1 << 19;
+
+/// Jobs that workers take one at a time.
+pub(super) struct Queue<I>(Mutex<I>);
+
+impl<I: Iterator> Queue<I> {
+    pub(super) fn new(jobs: I) -> Self {
+        Self(Mutex::new(jobs))
+    }
+
+    pub(super) fn take(&self) -> Option<I::Item> {
+        // A worker that panicked elsewhere leaves the iterator as it was; rayon re-raises the panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+}
+
+/// Runs `worker` once for each `worker_len` elements of scratch, at once if there are several.
+pub(super) fn work(scratch: &mut [f32], worker_len: usize, worker: impl Fn(&mut [f32]) + Send + Sync) {
+    if scratch.len() <= worker_len {
+        worker(scratch);
+    } else {
+        scratch.par_chunks_exact_mut(worker_len).for_each(worker);
+    }
+}
+
+/// Vector length and tile rows of an instruction set.
+pub(super) struct TileShape;
+
+impl SimdTask for TileShape {
+    type Output = (usize, usize);
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize>(self, _: S) -> (usize, usize) {
+        (S::F32_LANES, MR)
+    }
+}
