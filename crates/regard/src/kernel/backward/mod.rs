@@ -182,46 +182,68 @@ impl BackwardCall<'_> {
                 HeadAt { batch: head / shape.num_kv_heads, kv_head: head % shape.num_kv_heads, index }
             });
             let (mut wave, rest) = Wave::cut(&plan, count, &mut *packed);
-            let queue = Queue::new(wave.pack_jobs(&plan, heads.clone()));
-            work(workers, plan.worker_len(), |scratch| {
-                let scratch = GradientScratch::new(&plan, scratch);
-                run(self.isa, PackTask { problem: &problem, queue: &queue, scratch });
-            });
-            drop(queue);
-
-            let part_len = plan.lens().d_query_part;
-            let parts = &mut rest[..count * plan.partitions * part_len];
-            let mut pieces = Pieces::new(&mut *parts, part_len);
-            let jobs = heads.clone().flat_map(|head| (0..plan.partitions).map(move |part| (head, part)));
-            let jobs = jobs.map(|(head, partition)| KeyJob { head, partition, d_query: pieces.next() });
-            let queue = Queue::new(
-                jobs.filter(|job| job.partition < num_partitions(self.config.mask.key_len(job.head.batch))),
-            );
-            work(workers, plan.worker_len(), |scratch| {
-                let scratch = GradientScratch::new(&plan, scratch);
-                let sinks = (d_key, d_value);
-                run(self.isa, KeyTask { problem: &problem, wave: &wave, sinks, queue: &queue, scratch });
-            });
-            drop(queue);
-            self.write_padding(&plan, heads.clone(), (d_key, d_value), &mut *workers);
-
-            let jobs = heads.clone().flat_map(|head| problem.row_blocks().map(move |rows| (head, rows)));
-            let queue = Queue::new(jobs);
-            work(workers, plan.worker_len(), |scratch| {
-                let scratch = GradientScratch::new(&plan, scratch);
-                let task = QueryTask {
-                    problem: &problem,
-                    wave: &wave,
-                    parts,
-                    sink: d_query,
-                    queue: &queue,
-                    scratch,
-                };
-                run(self.isa, task);
-            });
+            self.pack(&problem, heads.clone(), &mut wave, workers);
+            let parts = &mut rest[..count * plan.partitions * plan.lens().d_query_part];
+            self.key_phase(&problem, heads.clone(), (&wave, &mut *parts), (d_key, d_value), workers);
+            self.write_padding(&plan, heads.clone(), (d_key, d_value), workers);
+            self.query_phase(&problem, heads, (&wave, parts), d_query, workers);
             biases.add_wave(&problem, (&wave, self.isa), first..first + count, workers);
         }
         Ok(())
+    }
+
+    fn pack(
+        &self,
+        problem: &GradientProblem<'_>,
+        heads: impl Iterator<Item = HeadAt> + Clone + Send,
+        wave: &mut Wave<'_>,
+        workers: &mut [f32],
+    ) {
+        let plan = problem.plan;
+        let queue = Queue::new(wave.pack_jobs(plan, heads));
+        work(workers, plan.worker_len(), |scratch| {
+            let scratch = GradientScratch::new(plan, scratch);
+            run(self.isa, PackTask { problem, queue: &queue, scratch });
+        });
+    }
+
+    fn key_phase(
+        &self,
+        problem: &GradientProblem<'_>,
+        heads: impl Iterator<Item = HeadAt> + Send,
+        (wave, parts): (&Wave<'_>, &mut [f32]),
+        sinks: (&dyn RowSink, &dyn RowSink),
+        workers: &mut [f32],
+    ) {
+        let plan = problem.plan;
+        let mut pieces = Pieces::new(parts, plan.lens().d_query_part);
+        let jobs = heads.flat_map(|head| (0..plan.partitions).map(move |partition| (head, partition)));
+        let jobs = jobs.map(|(head, partition)| KeyJob { head, partition, d_query: pieces.next() });
+        // A short sequence has fewer partitions than the longest.
+        let queue = Queue::new(
+            jobs.filter(|job| job.partition < num_partitions(self.config.mask.key_len(job.head.batch))),
+        );
+        work(workers, plan.worker_len(), |scratch| {
+            let scratch = GradientScratch::new(plan, scratch);
+            run(self.isa, KeyTask { problem, wave, sinks, queue: &queue, scratch });
+        });
+    }
+
+    fn query_phase(
+        &self,
+        problem: &GradientProblem<'_>,
+        heads: impl Iterator<Item = HeadAt> + Send,
+        (wave, parts): (&Wave<'_>, &[f32]),
+        sink: &dyn RowSink,
+        workers: &mut [f32],
+    ) {
+        let plan = problem.plan;
+        let jobs = heads.flat_map(|head| problem.row_blocks().map(move |rows| (head, rows)));
+        let queue = Queue::new(jobs);
+        work(workers, plan.worker_len(), |scratch| {
+            let scratch = GradientScratch::new(plan, scratch);
+            run(self.isa, QueryTask { problem, wave, parts, sink, queue: &queue, scratch });
+        });
     }
 
     /// Zero gradients for keys beyond each sequence's length.
