@@ -11,7 +11,7 @@ use std::path::Path;
 
 use common::{TestElement, isas};
 use regard::{
-    AttentionConfig, AttentionOutput, HeadRows, Isa, Layout, Mask, QueryPosition, TensorView, TensorViewMut,
+    AttentionConfig, AttentionOutput, HeadBlock, Isa, Layout, Mask, QueryPosition, TensorView, TensorViewMut,
     Window, Workspace, attention_probs, attention_with, bf16, f16,
 };
 use safetensors::SafeTensors;
@@ -239,7 +239,7 @@ fn run<T: TestElement>(case: &Case, isa: Isa) -> Result<(), String> {
     let mut scores = vec![0.0f32; b * h * s_q * total_len];
     if mode == 3 {
         for (head, probs) in scores.chunks_mut(s_q * total_len).enumerate() {
-            let at = HeadRows { batch: head / h, head: head % h, rows: 0..s_q };
+            let at = HeadBlock { batch: head / h, head: head % h, rows: 0..s_q, keys: 0..total_len };
             attention_probs(q, k, &log_sum_exp, &at, &config, probs).map_err(|e| e.to_string())?;
         }
     } else {
