@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes golden/layer/: torch.nn.MultiheadAttention, rotary and sinusoidal positions, computed in float64.
 
-Inputs and weights are float32; the expected outputs are float64, computed from exactly those values. Needs
-torch, numpy and safetensors (versions in golden/README.md). Every attention case is checked here against the
-textbook formula in numpy before it is written.
+Inputs and weights are float32; the expected outputs and gradients are float64, computed from exactly those
+values. Needs torch, numpy and safetensors (versions in golden/README.md). Every attention case is checked here
+against the textbook formula in numpy, and its gradients against differences of that formula, before it is
+written.
 """
 
 import pathlib
@@ -38,6 +39,42 @@ def textbook(state, query, key, value, num_heads, keep):
     probs /= probs.sum(-1, keepdims=True)
     joined = (probs @ v).swapaxes(1, 2).reshape(query.shape)
     return joined @ state["out_proj.weight"].T + state.get("out_proj.bias", 0.0), probs
+
+
+def gradients(layer, query, memory, options, cotangent):
+    """Of the sum of output times cotangent; a layer without `memory` attends to its own query."""
+    query = query.double().requires_grad_()
+    memory = memory if memory is None else memory.double().requires_grad_()
+    key = query if memory is None else memory
+    output, _ = layer(query, key, key, need_weights=False, **options)
+    (output * cotangent.double()).sum().backward()
+    found = {f"grad.{key}": x.grad.numpy() for key, x in layer.named_parameters()}
+    found["grad.query"] = query.grad.numpy()
+    if memory is not None:
+        found["grad.memory"] = memory.grad.numpy()
+    return found
+
+
+def check_gradients(found, wide, cross, num_heads, keep, cotangent):
+    """Against a central difference of the textbook along one random direction for each gradient."""
+    rng = numpy.random.default_rng(0)
+    step, worst = 1e-5, 0.0
+    for key, gradient in found.items():
+        direction = rng.standard_normal(gradient.shape)
+        direction /= numpy.linalg.norm(direction)
+        sums = []
+        for sign in (1, -1):
+            moved = dict(wide)
+            # in self-attention one tensor is query, key and value; in cross-attention memory is the last two
+            names = {"grad.query": ["query"] if cross else ["query", "key", "value"],
+                     "grad.memory": ["key", "value"]}.get(key, [key.removeprefix("grad.")])
+            for part in names:
+                moved[part] = moved[part] + sign * step * direction
+            output, _ = textbook(moved, moved["query"], moved["key"], moved["value"], num_heads, keep)
+            sums.append((output * cotangent).sum())
+        expected = (gradient * direction).sum()
+        worst = max(worst, abs((sums[0] - sums[1]) / (2 * step) - expected) / max(1.0, abs(gradient).max()))
+    return worst
 
 
 def attention(name, seed, model_dim, num_heads, lengths, *,
@@ -77,6 +114,14 @@ def attention(name, seed, model_dim, num_heads, lengths, *,
     assert difference < 1e-13, (name, difference)
     print(f"{name}: output within {abs(output).max():.2f}, largest probability {probs.max():.2f}, "
           f"PyTorch against the textbook {difference:.1e}")
+
+    # drawn last, so that the tensors above stay what they are
+    cotangent = torch.randn(2, s_q, model_dim)
+    found = gradients(layer, query, key if cross else None, options, cotangent)
+    difference = check_gradients(found, wide, cross, num_heads, keep, cotangent.double().numpy())
+    assert difference < 1e-8, (name, difference)
+    print(f"{name}: {len(found)} gradients against differences of the textbook {difference:.1e}")
+    tensors = {**tensors, **found, "cotangent": cotangent.numpy()}
 
     tensors["num_heads"] = numpy.array([num_heads], dtype=numpy.int64)
     if key_lengths:
