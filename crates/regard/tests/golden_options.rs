@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use common::isas;
 use regard::reference::{Cotangents, Reference};
 use regard::{
-    AttentionConfig, AttentionOutput, BackwardInputs, Gradients, Isa, Layout, Mask, QueryPosition,
+    AttentionConfig, AttentionGradients, AttentionOutput, BackwardInputs, Isa, Layout, Mask, QueryPosition,
     RelativeBias, TensorView, TensorViewMut, Window, Workspace, attention_backward, attention_with,
 };
 use regard_testkit::{Golden, golden_path};
@@ -195,7 +195,7 @@ impl Case {
             d_output: self.view("d_output"),
             d_log_sum_exp: self.inputs.get("d_log_sum_exp").map(Vec::as_slice),
         };
-        let gradients = Gradients {
+        let gradients = AttentionGradients {
             d_query: contiguous(d_query, query.shape()),
             d_key: contiguous(d_key, key.shape()),
             d_value: contiguous(d_value, value.shape()),
