@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::config::AttentionConfig;
 use crate::element::Element;
 use crate::error::AttentionError;
+use crate::gradients::check_outputs;
 use crate::kernel::{ForwardCall, Isa, ProbsCall, RowSource, SharedOutput, Workspace};
 use crate::shape::{AttentionShape, expect};
 use crate::view::{TensorView, TensorViewMut, checked_product};
@@ -12,8 +13,8 @@ use crate::view::{TensorView, TensorViewMut, checked_product};
 /// Multi-head attention: `output = softmax(softmax_scale · query·keyᵀ + bias, masked) · value`, exactly, in
 /// memory that grows with the sequence and not with its square.
 ///
-/// Equation 1 of Vaswani et al. 2017, computed block by block (Dao et al. 2022). Query and output may have
-/// another storage type than key and value; arithmetic is in f32.
+/// Equation 1 of Vaswani et al. 2017, computed block by block (Dao et al. 2022). Queries, keys (with values) and
+/// output may differ in storage type; arithmetic is in f32.
 ///
 /// # Shapes
 /// query `[batch_size, num_heads, seq_len_q, head_dim]`, key `[batch_size, num_kv_heads, seq_len_kv, head_dim]`,
@@ -36,11 +37,11 @@ use crate::view::{TensorView, TensorViewMut, checked_product};
 /// assert!(output.iter().all(|x| x.abs() <= 1.0)); // a mean of values in [−1, 1]
 /// # Ok::<(), regard::AttentionError>(())
 /// ```
-pub fn attention<Q: Element, KV: Element>(
+pub fn attention<Q: Element, KV: Element, O: Element>(
     query: TensorView<'_, Q>,
     key: TensorView<'_, KV>,
     value: TensorView<'_, KV>,
-    output: TensorViewMut<'_, Q>,
+    output: TensorViewMut<'_, O>,
     config: &AttentionConfig<'_>,
 ) -> Result<(), AttentionError> {
     let output = AttentionOutput { output, log_sum_exp: None };
@@ -61,21 +62,17 @@ pub struct AttentionOutput<'a, T> {
 ///
 /// # Errors
 /// [`AttentionError`], before anything is written.
-pub fn attention_with<Q: Element, KV: Element>(
+pub fn attention_with<Q: Element, KV: Element, O: Element>(
     query: TensorView<'_, Q>,
     key: TensorView<'_, KV>,
     value: TensorView<'_, KV>,
-    target: AttentionOutput<'_, Q>,
+    target: AttentionOutput<'_, O>,
     config: &AttentionConfig<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
     let call = prepare([query.shape(), key.shape(), value.shape()], (&query, &key, &value), config)?;
     let AttentionOutput { mut output, log_sum_exp } = target;
-    let axes = ["output.batch_size", "output.num_heads", "output.seq_len_q", "output.value_head_dim"];
-    for (axis, (expected, found)) in axes.into_iter().zip(call.shape.output().into_iter().zip(output.shape()))
-    {
-        expect(axis, expected, found)?;
-    }
+    check_outputs(query.shape(), value.shape(), output.shape())?;
     if let Some(log_sum_exp) = &log_sum_exp {
         expect("log_sum_exp.len", call.shape.num_rows(), log_sum_exp.len())?;
     }

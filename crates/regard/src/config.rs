@@ -4,7 +4,7 @@ use crate::bias::RelativeBias;
 use crate::dropout::Dropout;
 use crate::error::AttentionError;
 use crate::kernel::Isa;
-use crate::mask::{CheckedMask, Mask};
+use crate::mask::{CheckedMask, Mask, QueryPosition};
 use crate::parallelism::Parallelism;
 use crate::shape::{AttentionShape, expect};
 use crate::view::TensorView;
@@ -106,6 +106,33 @@ impl<'a> AttentionConfig<'a> {
         Self { isa: Some(isa), ..self }
     }
 
+    /// The configuration of one block of a larger attention: queries from `query_start` on against keys from
+    /// `key_start` on, both counted in the whole. Masks by position, ALiBi, relative bias and dropout are then as
+    /// in the whole; a keep mask, an additive bias and key lengths have to be the block's own.
+    ///
+    /// Leave sinks out of blocks and give them to [`merge_partials`](crate::merge_partials).
+    ///
+    /// # Errors
+    /// [`AttentionError::BlockPosition`] unless the whole's queries stand at one offset (`TopLeft` or `Offset`)
+    /// that still fits.
+    pub fn for_block(self, query_start: usize, key_start: usize) -> Result<Self, AttentionError> {
+        let offset = match self.mask.position {
+            QueryPosition::TopLeft => Some(0),
+            QueryPosition::Offset(offset) => Some(offset),
+            QueryPosition::BottomRight | QueryPosition::OffsetPerSequence(_) => None,
+        };
+        let starts = i64::try_from(query_start).ok().zip(i64::try_from(key_start).ok());
+        let moved = offset
+            .zip(starts)
+            .and_then(|(offset, (query, key))| Some((offset.checked_add(query)?.checked_sub(key)?, key)));
+        let (offset, key) = moved.ok_or(AttentionError::BlockPosition)?;
+        let dropout = self.dropout.map(|mut dropout| {
+            dropout.origin.key = dropout.origin.key.wrapping_add(key);
+            dropout
+        });
+        Ok(Self { mask: self.mask.with_position(QueryPosition::Offset(offset)), dropout, ..self })
+    }
+
     pub(crate) fn check(&self, shape: &AttentionShape) -> Result<CheckedConfig<'a>, AttentionError> {
         let scale = self.softmax_scale.unwrap_or_else(|| default_scale(shape.head_dim));
         if !scale.is_finite() {
@@ -165,7 +192,22 @@ pub(crate) struct CheckedConfig<'a> {
     pub(crate) scale: f32,
 }
 
-impl CheckedConfig<'_> {
+impl<'a> CheckedConfig<'a> {
+    /// The options of one sequence of a batch, for a call of that sequence alone, its queries and keys cut to
+    /// their lengths.
+    pub(crate) fn for_sequence(&self, sequence: usize, [seq_len_q, seq_len_kv]: [usize; 2]) -> Self {
+        let lens = [seq_len_q, seq_len_kv];
+        Self {
+            mask: self.mask.for_sequence(sequence, lens),
+            bias: self.bias.map(|bias| bias.sequence(sequence, lens)),
+            dropout: self.dropout.map(|mut dropout| {
+                dropout.origin.sequence = dropout.origin.sequence.wrapping_add(sequence as u64);
+                dropout
+            }),
+            ..*self
+        }
+    }
+
     /// Whether anything is added to the scores.
     pub(crate) fn has_bias(&self) -> bool {
         self.bias.is_some() || self.alibi_slopes.is_some() || self.relative_bias.is_some()

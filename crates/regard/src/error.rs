@@ -59,6 +59,19 @@ pub enum AttentionError {
         /// The option.
         option: &'static str,
     },
+    /// A block was asked for of an attention whose queries do not stand at one offset.
+    BlockPosition,
+    /// Cumulative lengths do not start with 0, decrease, or end elsewhere than their tensor.
+    CumulativeLengths {
+        /// Which lengths.
+        what: &'static str,
+        /// Where the offending number is.
+        index: usize,
+        /// The number.
+        found: usize,
+        /// Rows of the packed tensor.
+        rows: usize,
+    },
     /// A size that must divide another does not.
     NotDivisible {
         /// What should be divided, as in `"model_dim by num_heads"`.
@@ -115,6 +128,15 @@ impl fmt::Display for AttentionError {
             Self::InvalidNumber { what, found } => {
                 write!(f, "{what}: expected a finite number, found {found}")
             }
+            Self::BlockPosition => write!(
+                f,
+                "mask.position: a block needs TopLeft or Offset, the place of the whole's queries among its keys"
+            ),
+            Self::CumulativeLengths { what, index, found, rows } => write!(
+                f,
+                "{what}: expected numbers that start with 0, do not decrease and end with {rows}, the rows of the \
+                 tensor; found {found} at index {index}"
+            ),
             Self::MissingOption { option } => {
                 write!(f, "d_{option}: expected a configuration with {option}, found one without")
             }

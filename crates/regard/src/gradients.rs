@@ -4,7 +4,9 @@ use crate::attention::checked_isa;
 use crate::config::AttentionConfig;
 use crate::element::Element;
 use crate::error::AttentionError;
-use crate::kernel::{BackwardCall, BiasGradients, GradientSinks, RowSource, SharedOutput, Workspace};
+use crate::kernel::{
+    BackwardCall, BiasGradients, GradientSinks, RowNumbers, RowSource, SharedOutput, Workspace,
+};
 use crate::shape::{AttentionShape, expect};
 use crate::view::{TensorView, TensorViewMut};
 
@@ -101,42 +103,35 @@ impl<'a, Q, KV> AttentionGradients<'a, Q, KV> {
 /// assert!((d_value.iter().sum::<f32>() - 4.0).abs() < 1e-6);
 /// # Ok::<(), regard::AttentionError>(())
 /// ```
-pub fn attention_backward<Q: Element, KV: Element, DQ: Element, DKV: Element>(
+pub fn attention_backward<Q: Element, KV: Element, O: Element, DQ: Element, DKV: Element>(
     query: TensorView<'_, Q>,
     key: TensorView<'_, KV>,
     value: TensorView<'_, KV>,
-    inputs: BackwardInputs<'_, Q>,
+    inputs: BackwardInputs<'_, O>,
     gradients: AttentionGradients<'_, DQ, DKV>,
     config: &AttentionConfig<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
     let shapes = [query.shape(), key.shape(), value.shape()];
     let call = prepare(shapes, (&query, &key, &value), &inputs, config)?;
+    check_gradients(shapes, &gradients)?;
+    check_bias_gradients(&gradients, config)?;
     let AttentionGradients { mut d_query, mut d_key, mut d_value, .. } = gradients;
-    expect_shape(QUERY_AXES, query.shape(), d_query.shape())?;
-    expect_shape(KEY_AXES, key.shape(), d_key.shape())?;
-    expect_shape(VALUE_AXES, value.shape(), d_value.shape())?;
-    if let Some(bias) = &gradients.d_attention_bias {
-        let shape = config.attention_bias.map(|bias| bias.shape());
-        expect_shape(BIAS_AXES, shape.ok_or(missing("attention_bias"))?, bias.shape())?;
-    }
-    if let Some(relative) = &gradients.d_relative_bias {
-        let bias = config.relative_bias.ok_or(missing("relative_bias"))?;
-        expect("d_relative_bias.len", bias.table.len(), relative.len())?;
-    }
-    if let Some(d_sinks) = &gradients.d_sinks {
-        let sinks = config.sinks.ok_or(missing("sinks"))?;
-        expect("d_sinks.len", sinks.len(), d_sinks.len())?;
+    let mut biases = BiasGradients {
+        d_attention_bias: gradients.d_attention_bias,
+        d_relative_bias: gradients.d_relative_bias,
+    };
+    biases.clear();
+    let mut d_sinks = gradients.d_sinks;
+    if let Some(d_sinks) = &mut d_sinks {
+        d_sinks.fill(0.0);
     }
     let sinks = GradientSinks {
         d_query: &SharedOutput::new(&mut d_query, None),
         d_key: &SharedOutput::new(&mut d_key, None),
         d_value: &SharedOutput::new(&mut d_value, None),
-        biases: BiasGradients {
-            d_attention_bias: gradients.d_attention_bias,
-            d_relative_bias: gradients.d_relative_bias,
-        },
-        d_sinks: gradients.d_sinks,
+        biases,
+        d_sinks,
     };
     call.run(sinks, workspace)
 }
@@ -145,32 +140,16 @@ pub fn attention_backward<Q: Element, KV: Element, DQ: Element, DKV: Element>(
 ///
 /// # Errors
 /// As for [`attention_backward`].
-pub fn attention_backward_scratch_bytes<Q: Element, KV: Element>(
+pub fn attention_backward_scratch_bytes<Q: Element, KV: Element, O: Element>(
     query: TensorView<'_, Q>,
     key: TensorView<'_, KV>,
     value: TensorView<'_, KV>,
-    inputs: BackwardInputs<'_, Q>,
+    inputs: BackwardInputs<'_, O>,
     config: &AttentionConfig<'_>,
 ) -> Result<usize, AttentionError> {
     let shapes = [query.shape(), key.shape(), value.shape()];
     prepare(shapes, (&query, &key, &value), &inputs, config)?.scratch_bytes()
 }
-
-const QUERY_AXES: [&str; 4] =
-    ["d_query.batch_size", "d_query.num_heads", "d_query.seq_len_q", "d_query.head_dim"];
-const KEY_AXES: [&str; 4] = ["d_key.batch_size", "d_key.num_kv_heads", "d_key.seq_len_kv", "d_key.head_dim"];
-const VALUE_AXES: [&str; 4] =
-    ["d_value.batch_size", "d_value.num_kv_heads", "d_value.seq_len_kv", "d_value.value_head_dim"];
-const OUTPUT_AXES: [&str; 4] =
-    ["output.batch_size", "output.num_heads", "output.seq_len_q", "output.value_head_dim"];
-const D_OUTPUT_AXES: [&str; 4] =
-    ["d_output.batch_size", "d_output.num_heads", "d_output.seq_len_q", "d_output.value_head_dim"];
-const BIAS_AXES: [&str; 4] = [
-    "d_attention_bias.batch_size",
-    "d_attention_bias.num_heads",
-    "d_attention_bias.seq_len_q",
-    "d_attention_bias.seq_len_kv",
-];
 
 fn expect_shape(
     axes: [&'static str; 4],
@@ -180,25 +159,82 @@ fn expect_shape(
     axes.into_iter().zip(expected.into_iter().zip(found)).try_for_each(|(axis, (e, f))| expect(axis, e, f))
 }
 
+/// Checks the output of a call, or what stands for it; returns its rows.
+pub(crate) fn check_outputs(
+    query: [usize; 4],
+    value: [usize; 4],
+    output: [usize; 4],
+) -> Result<usize, AttentionError> {
+    let axes = ["output.batch_size", "output.num_heads", "output.seq_len_q", "output.value_head_dim"];
+    expect_shape(axes, [query[0], query[1], query[2], value[3]], output)?;
+    Ok(query[0] * query[1] * query[2])
+}
+
+impl<T: Element> BackwardInputs<'_, T> {
+    /// Checks everything against the output, whose number of rows is given.
+    pub(crate) fn check(&self, num_rows: usize) -> Result<(), AttentionError> {
+        let axes =
+            ["d_output.batch_size", "d_output.num_heads", "d_output.seq_len_q", "d_output.value_head_dim"];
+        expect_shape(axes, self.output.shape(), self.d_output.shape())?;
+        expect("log_sum_exp.len", num_rows, self.log_sum_exp.len())?;
+        self.d_log_sum_exp.map_or(Ok(()), |d_lse| expect("d_log_sum_exp.len", num_rows, d_lse.len()))
+    }
+}
+
+/// Checks the gradients of query, key and value, whose shapes are given.
+pub(crate) fn check_gradients<DQ: Element, DKV: Element>(
+    [query, key, value]: [[usize; 4]; 3],
+    gradients: &AttentionGradients<'_, DQ, DKV>,
+) -> Result<(), AttentionError> {
+    let axes = ["d_query.batch_size", "d_query.num_heads", "d_query.seq_len_q", "d_query.head_dim"];
+    expect_shape(axes, query, gradients.d_query.shape())?;
+    let axes = ["d_key.batch_size", "d_key.num_kv_heads", "d_key.seq_len_kv", "d_key.head_dim"];
+    expect_shape(axes, key, gradients.d_key.shape())?;
+    let axes = ["d_value.batch_size", "d_value.num_kv_heads", "d_value.seq_len_kv", "d_value.value_head_dim"];
+    expect_shape(axes, value, gradients.d_value.shape())
+}
+
+/// Checks the gradients of options.
+pub(crate) fn check_bias_gradients<DQ, DKV>(
+    gradients: &AttentionGradients<'_, DQ, DKV>,
+    config: &AttentionConfig<'_>,
+) -> Result<(), AttentionError> {
+    if let Some(bias) = &gradients.d_attention_bias {
+        let axes = [
+            "d_attention_bias.batch_size",
+            "d_attention_bias.num_heads",
+            "d_attention_bias.seq_len_q",
+            "d_attention_bias.seq_len_kv",
+        ];
+        let shape = config.attention_bias.map(|bias| bias.shape());
+        expect_shape(axes, shape.ok_or(missing("attention_bias"))?, bias.shape())?;
+    }
+    if let Some(relative) = &gradients.d_relative_bias {
+        let bias = config.relative_bias.ok_or(missing("relative_bias"))?;
+        expect("d_relative_bias.len", bias.table.len(), relative.len())?;
+    }
+    if let Some(d_sinks) = &gradients.d_sinks {
+        let sinks = config.sinks.ok_or(missing("sinks"))?;
+        expect("d_sinks.len", sinks.len(), d_sinks.len())?;
+    }
+    Ok(())
+}
+
 fn missing(option: &'static str) -> AttentionError {
     AttentionError::MissingOption { option }
 }
 
-fn prepare<'a, Q: Element>(
+fn prepare<'a, O: Element>(
     [query_shape, key_shape, value_shape]: [[usize; 4]; 3],
     (query, key, value): (&'a dyn RowSource, &'a dyn RowSource, &'a dyn RowSource),
-    inputs: &'a BackwardInputs<'_, Q>,
+    inputs: &'a BackwardInputs<'_, O>,
     config: &AttentionConfig<'a>,
 ) -> Result<BackwardCall<'a>, AttentionError> {
     let shape = AttentionShape::new(query_shape, key_shape, value_shape)?;
     let isa = checked_isa(config)?;
     let checked = config.check(&shape)?;
-    expect_shape(OUTPUT_AXES, shape.output(), inputs.output.shape())?;
-    expect_shape(D_OUTPUT_AXES, shape.output(), inputs.d_output.shape())?;
-    expect("log_sum_exp.len", shape.num_rows(), inputs.log_sum_exp.len())?;
-    if let Some(d_log_sum_exp) = inputs.d_log_sum_exp {
-        expect("d_log_sum_exp.len", shape.num_rows(), d_log_sum_exp.len())?;
-    }
+    inputs.check(check_outputs(query_shape, value_shape, inputs.output.shape())?)?;
+    let numbers = |numbers| RowNumbers { numbers, rows_per_head: shape.seq_len_q, first: 0 };
     Ok(BackwardCall {
         shape,
         config: checked,
@@ -207,8 +243,8 @@ fn prepare<'a, Q: Element>(
         value,
         output: &inputs.output,
         d_output: &inputs.d_output,
-        log_sum_exp: inputs.log_sum_exp,
-        d_log_sum_exp: inputs.d_log_sum_exp,
+        log_sum_exp: numbers(inputs.log_sum_exp),
+        d_log_sum_exp: inputs.d_log_sum_exp.map(numbers),
         isa,
         num_workers: config.parallelism.num_workers(),
     })

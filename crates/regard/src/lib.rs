@@ -63,7 +63,9 @@ mod gradients;
 mod kernel;
 pub mod layer;
 mod mask;
+mod packed;
 mod parallelism;
+mod partial;
 pub mod position;
 pub mod reference;
 mod shape;
@@ -83,7 +85,9 @@ pub use gradients::{
 pub use half::{bf16, f16};
 pub use kernel::{Isa, Workspace};
 pub use mask::{Mask, QueryPosition, Window};
+pub use packed::{PackedBatch, PackedLengths, attention_packed, attention_packed_backward};
 pub use parallelism::Parallelism;
+pub use partial::{Partial, merge_partials};
 pub use shape::AttentionShape;
 pub use view::{Layout, TensorView, TensorViewMut};
 

@@ -135,6 +135,21 @@ impl<'a, T: Copy> TensorView<'a, T> {
         Ok(Self { data: self.data, shape, strides })
     }
 
+    /// The part `[sequence, .., ..lens[0], ..lens[1]]` of a tensor of scores' shape.
+    pub(crate) fn sequence(self, sequence: usize, lens: [usize; 2]) -> Self {
+        let start = sequence * self.strides[0];
+        let shape = [1, self.shape[1], lens[0], lens[1]];
+        let data = if shape.contains(&0) { &[] } else { &self.data[start..] };
+        Self { data, shape, strides: self.strides }
+    }
+
+    /// The rows `first..first + len` of every head.
+    pub(crate) fn rows(self, first: usize, len: usize) -> Self {
+        let shape = [self.shape[0], self.shape[1], len, self.shape[3]];
+        let data = if shape.contains(&0) { &[] } else { &self.data[first * self.strides[2]..] };
+        Self { data, shape, strides: self.strides }
+    }
+
     /// One row in place if its elements are adjacent.
     pub(crate) fn contiguous_row(&self, batch: usize, head: usize, row: usize) -> Option<&'a [T]> {
         let start = self.offset([batch, head, row, 0]);
@@ -215,6 +230,15 @@ impl<'a, T: Copy> TensorViewMut<'a, T> {
     /// Strides in elements: batch, head, sequence, dimension.
     pub fn strides(&self) -> [usize; 4] {
         self.strides
+    }
+
+    /// The part of one sequence, or the whole if it has one part for all.
+    pub(crate) fn sequence_mut(&mut self, sequence: usize) -> TensorViewMut<'_, T> {
+        let [batch_size, heads, rows, columns] = self.shape;
+        let shape = [batch_size.min(1), heads, rows, columns];
+        let start = if batch_size <= 1 { 0 } else { sequence * self.strides[0] };
+        let data = if shape.contains(&0) { &mut [] } else { &mut self.data[start..] };
+        TensorViewMut { data, shape, strides: self.strides }
     }
 
     pub(crate) fn data_mut(&mut self) -> &mut [T] {

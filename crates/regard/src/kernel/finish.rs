@@ -52,7 +52,7 @@ fn write_row(problem: &Problem<'_>, mask: &RowMask, state: RowState, output: &mu
 }
 
 /// What a sink leaves to the keys of a row: e^lse / (e^lse + e^sink).
-pub(super) fn share_beside_sink(log_sum_exp: f32, sink: f32) -> f32 {
+pub(crate) fn share_beside_sink(log_sum_exp: f32, sink: f32) -> f32 {
     (1.0 / (1.0 + (f64::from(sink) - f64::from(log_sum_exp)).exp())) as f32
 }
 

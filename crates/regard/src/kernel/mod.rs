@@ -35,9 +35,11 @@ mod tile;
 mod workers;
 
 pub(crate) use backward::{BackwardCall, BiasGradients, GradientSinks};
+pub(crate) use finish::share_beside_sink;
 pub use isa::Isa;
 pub(crate) use matrix_product::{Matrix, add_product_transposed};
 pub(crate) use probs::ProbsCall;
-pub(crate) use rows::{RowSource, SharedOutput};
+pub(crate) use rows::{RowNumbers, RowSource, SharedOutput, ShiftedRows};
 pub(crate) use run::ForwardCall;
 pub use scratch::Workspace;
+pub(crate) use workers::Queue;

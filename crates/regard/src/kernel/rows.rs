@@ -127,3 +127,31 @@ impl<T: Element> RowSink for SharedOutput<'_, T> {
         }
     }
 }
+
+/// Rows of a larger output, from `first` on.
+pub(crate) struct ShiftedRows<'a> {
+    pub(crate) sink: &'a dyn RowSink,
+    pub(crate) first: usize,
+}
+
+impl RowSink for ShiftedRows<'_> {
+    unsafe fn write_row(&self, [batch, head, row]: [usize; 3], output: &[f32], log_sum_exp: f32) {
+        // SAFETY: distinct rows stay distinct; the rest is the caller's promise.
+        unsafe { self.sink.write_row([batch, head, self.first + row], output, log_sum_exp) };
+    }
+}
+
+/// One number a row: `[batch · num_heads, rows of a head]`, of whose rows those from `first` on are meant.
+#[derive(Clone, Copy)]
+pub(crate) struct RowNumbers<'a> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) rows_per_head: usize,
+    pub(crate) first: usize,
+}
+
+impl RowNumbers<'_> {
+    /// The number of row `row` of a head, counted over the batch.
+    pub(crate) fn at(&self, head: usize, row: usize) -> f32 {
+        self.numbers[head * self.rows_per_head + self.first + row]
+    }
+}

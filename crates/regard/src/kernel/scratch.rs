@@ -12,6 +12,8 @@ pub struct Workspace {
     numbers: Vec<f32>,
     pieces: Vec<Piece>,
     merges: Vec<Merge>,
+    /// For calls that run several at once.
+    children: Vec<Workspace>,
 }
 
 /// `len` zeros, or an error where memory is short.
@@ -47,6 +49,15 @@ impl Workspace {
         self.numbers.capacity() * size_of::<f32>()
             + self.pieces.capacity() * size_of::<Piece>()
             + self.merges.capacity() * size_of::<Merge>()
+            + self.children.iter().map(Self::size_bytes).sum::<usize>()
+    }
+
+    /// `count` workspaces for calls that run at the same time.
+    pub(crate) fn children(&mut self, count: usize) -> &mut [Self] {
+        if self.children.len() < count {
+            self.children.resize_with(count, Self::default);
+        }
+        &mut self.children[..count]
     }
 
     /// `len` numbers that start on a cache line, and empty lists with room for the pieces.

@@ -11,14 +11,14 @@ use super::dispatch::SimdTask;
 pub(super) const WORTH_A_THREAD: usize = 1 << 19;
 
 /// Jobs that workers take one at a time.
-pub(super) struct Queue<I>(Mutex<I>);
+pub(crate) struct Queue<I>(Mutex<I>);
 
 impl<I: Iterator> Queue<I> {
-    pub(super) fn new(jobs: I) -> Self {
+    pub(crate) fn new(jobs: I) -> Self {
         Self(Mutex::new(jobs))
     }
 
-    pub(super) fn take(&self) -> Option<I::Item> {
+    pub(crate) fn take(&self) -> Option<I::Item> {
         // A worker that panicked elsewhere leaves the iterator as it was; rayon re-raises the panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
     }

@@ -84,8 +84,21 @@ impl Target {
 }
 
 impl BiasGradients<'_> {
+    /// Whether none is asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.d_attention_bias.is_none() && self.d_relative_bias.is_none()
+    }
+
+    /// The part that one sequence of a batch adds to, for a call of that sequence alone.
+    pub(crate) fn sequence(&mut self, sequence: usize) -> BiasGradients<'_> {
+        BiasGradients {
+            d_attention_bias: self.d_attention_bias.as_mut().map(|bias| bias.sequence_mut(sequence)),
+            d_relative_bias: self.d_relative_bias.as_deref_mut(),
+        }
+    }
+
     /// Sets all to 0.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if let Some(bias) = &mut self.d_attention_bias {
             let (shape, strides) = (bias.shape(), bias.strides());
             let [b, h, s, d] = shape;

@@ -27,7 +27,7 @@ use super::dispatch::run;
 use super::isa::Isa;
 use super::plan::BLOCK_Q;
 use super::problem::ScaleParts;
-use super::rows::{RowSink, RowSource};
+use super::rows::{RowNumbers, RowSink, RowSource};
 use super::scratch::Workspace;
 use super::workers::{Queue, TileShape, WORTH_A_THREAD, work};
 use crate::config::CheckedConfig;
@@ -43,8 +43,8 @@ pub(crate) struct BackwardCall<'a> {
     pub(crate) value: &'a dyn RowSource,
     pub(crate) output: &'a dyn RowSource,
     pub(crate) d_output: &'a dyn RowSource,
-    pub(crate) log_sum_exp: &'a [f32],
-    pub(crate) d_log_sum_exp: Option<&'a [f32]>,
+    pub(crate) log_sum_exp: RowNumbers<'a>,
+    pub(crate) d_log_sum_exp: Option<RowNumbers<'a>>,
     pub(crate) isa: Isa,
     pub(crate) num_workers: usize,
 }
@@ -68,8 +68,8 @@ struct GradientProblem<'a> {
     value: &'a dyn RowSource,
     output: &'a dyn RowSource,
     d_output: &'a dyn RowSource,
-    log_sum_exp: &'a [f32],
-    d_log_sum_exp: Option<&'a [f32]>,
+    log_sum_exp: RowNumbers<'a>,
+    d_log_sum_exp: Option<RowNumbers<'a>>,
     scale: ScaleParts,
 }
 
@@ -89,9 +89,11 @@ struct HeadRange {
 }
 
 impl GradientProblem<'_> {
-    /// Index of a row in the log-sum-exp.
-    fn row_index(&self, batch: usize, head: usize, row: usize) -> usize {
-        (batch * self.shape.num_heads + head) * self.shape.seq_len_q + row
+    /// The log-sum-exp of a row, and its derivative.
+    fn row_numbers(&self, batch: usize, head: usize, row: usize) -> (f32, f32) {
+        let head = batch * self.shape.num_heads + head;
+        let derivative = self.d_log_sum_exp.map_or(0.0, |numbers| numbers.at(head, row));
+        (self.log_sum_exp.at(head, row), derivative)
     }
 
     /// Row blocks of all query heads of a key head, in the order in which they are summed.
@@ -144,7 +146,7 @@ impl BackwardCall<'_> {
         Ok(self.scratch_len(&self.plan()?)?.saturating_mul(size_of::<f32>()))
     }
 
-    /// Runs the call.
+    /// Runs the call. Gradients of biases and sinks are added to what is there.
     pub(crate) fn run(
         &self,
         sinks: GradientSinks<'_, '_>,
@@ -170,10 +172,9 @@ impl BackwardCall<'_> {
             scale: ScaleParts::new(&self.config),
         };
         let GradientSinks { d_query, d_key, d_value, mut biases, d_sinks } = sinks;
-        biases.clear();
         if let Some(d_sinks) = d_sinks {
             let scratch = GradientScratch::new(&plan, &mut workers[..plan.worker_len()]);
-            self::sinks::sum_gradients(&problem, d_sinks, scratch.rows);
+            self::sinks::add_gradients(&problem, d_sinks, scratch.rows);
         }
         for first in (0..num_heads).step_by(heads_per_wave) {
             let count = heads_per_wave.min(num_heads - first);

@@ -282,7 +282,7 @@ fn pack_row_block(
             wide[plan.head_dim..].fill(0.0);
         }
 
-        let log_sum_exp = problem.log_sum_exp[problem.row_index(at.batch, head, row)];
+        let (log_sum_exp, d_lse) = problem.row_numbers(at.batch, head, row);
         let d_output = &mut one[..plan.value_dim];
         problem.d_output.widen_row(at.batch, head, row, d_output);
         if let Some(sinks) = problem.config.sinks {
@@ -292,7 +292,6 @@ fn pack_row_block(
         let output = &mut other[..plan.value_dim];
         problem.output.widen_row(at.batch, head, row, output);
         let delta: f64 = d_output.iter().zip(&*output).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-        let d_lse = problem.d_log_sum_exp.map_or(0.0, |d_lse| d_lse[problem.row_index(at.batch, head, row)]);
         target.terms[2 * r] = (delta - f64::from(d_lse)) as f32;
         // A row without keys has probabilities 0 from any base.
         target.terms[2 * r + 1] = if log_sum_exp == f32::NEG_INFINITY { 0.0 } else { log_sum_exp * LOG2_E };
