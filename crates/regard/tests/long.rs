@@ -2,8 +2,8 @@
 #![allow(non_snake_case)]
 
 use regard::{
-    AttentionConfig, AttentionOutput, Layout, TensorView, TensorViewMut, Workspace, attention_with,
-    reference::Reference,
+    AttentionConfig, AttentionGradients, AttentionOutput, BackwardInputs, Layout, TensorView, TensorViewMut,
+    Workspace, attention_backward, attention_with, reference::Reference,
 };
 
 /// Peak resident memory of this process in bytes, where the system says so.
@@ -44,6 +44,81 @@ fn forward__65536_positions__take_under_200_megabytes_in_all() {
         Some(peak) => {
             println!("COUNT: 1 head of {seq} x {seq}: peak memory {:.1} MB in all", peak as f64 / 1e6);
             assert!(peak < 200_000_000, "{peak} bytes");
+        }
+        None => regard_testkit::skip("this system does not say how much memory a process took"),
+    }
+}
+
+fn view_mut(seq: usize, dim: usize, data: &mut [f32]) -> TensorViewMut<'_, f32> {
+    TensorViewMut::new(data, [1, 1, seq, dim], Layout::BatchHeadSeqDim).unwrap()
+}
+
+/// In a process of its own (`.ci/run`), because the peak is of the whole process.
+#[test]
+#[ignore = "1 min: forward and backward of one head over 65,536 positions"]
+fn backward__65536_positions__take_under_300_megabytes_in_all() {
+    let (seq, dim) = (65_536, 64);
+    let numbers = |seed: u64| -> Vec<f32> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (0..seq * dim).map(|_| rng.f32() * 4.0 - 2.0).collect()
+    };
+    let data = [1, 2, 3, 4].map(numbers);
+    let [query, key, value, d_output] = [0, 1, 2, 3]
+        .map(|i: usize| TensorView::new(&data[i], [1, 1, seq, dim], Layout::BatchHeadSeqDim).unwrap());
+    let mut gradients = [0; 3].map(|_| vec![f32::NAN; seq * dim]);
+    let (mut output, mut log_sum_exp) = (vec![0.0; seq * dim], vec![0.0; seq]);
+    let (config, mut workspace) = (AttentionConfig::new(), Workspace::new());
+    let target =
+        AttentionOutput { output: view_mut(seq, dim, &mut output), log_sum_exp: Some(&mut log_sum_exp) };
+    attention_with(query, key, value, target, &config, &mut workspace).unwrap();
+    drop(workspace);
+    let inputs = BackwardInputs {
+        output: TensorView::new(&output, [1, 1, seq, dim], Layout::BatchHeadSeqDim).unwrap(),
+        log_sum_exp: &log_sum_exp,
+        d_output,
+        d_log_sum_exp: None,
+    };
+    let [d_query, d_key, d_value] = gradients.each_mut();
+    let targets = AttentionGradients::new(
+        view_mut(seq, dim, d_query),
+        view_mut(seq, dim, d_key),
+        view_mut(seq, dim, d_value),
+    );
+    attention_backward(query, key, value, inputs, targets, &config, &mut Workspace::new()).unwrap();
+    let peak = peak_bytes();
+
+    // d_query of some rows in f64, from the textbook's probabilities.
+    let reference = Reference::<f64>::new(query, key, value, &config).unwrap();
+    for row in [0, 40_001, seq - 1] {
+        let truth = reference.row([0, 0, row]).unwrap();
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        let row_of = |data: &Vec<f32>, j: usize| data[j * dim..(j + 1) * dim].to_vec();
+        let d_o = row_of(&data[3], row);
+        let delta: f64 = d_o.iter().zip(&truth.output).map(|(&a, &b)| f64::from(a) * b).sum();
+        let mut expected = vec![0.0f64; dim];
+        for j in 0..seq {
+            let d_score = truth.probs[j] * (dot(&d_o, &row_of(&data[2], j)) - delta) / 8.0;
+            expected.iter_mut().zip(row_of(&data[1], j)).for_each(|(sum, k)| *sum += d_score * f64::from(k));
+        }
+        for (&found, expected) in gradients[0][row * dim..].iter().zip(&expected) {
+            assert!((f64::from(found) - expected).abs() < 1e-6, "row {row}: {found} {expected}");
+        }
+    }
+    // Every probability of a row sums to 1: d_value sums to d_output's sum, column by column.
+    for c in 0..dim {
+        let sum = |data: &[f32]| data.iter().skip(c).step_by(dim).map(|&x| f64::from(x)).sum::<f64>();
+        let (found, expected) = (sum(&gradients[2]), sum(&data[3]));
+        assert!((found - expected).abs() < 1e-2, "column {c}: {found} {expected}");
+        assert!(sum(&gradients[1]).abs() < 1e-2, "column {c}: a shift of all keys changes nothing");
+    }
+    match peak {
+        Some(peak) => {
+            println!(
+                "COUNT: gradients of 1 head of {seq} x {seq}: peak memory {:.1} MB in all",
+                peak as f64 / 1e6
+            );
+            assert!(peak < 300_000_000, "{peak} bytes");
         }
         None => regard_testkit::skip("this system does not say how much memory a process took"),
     }

@@ -370,7 +370,7 @@ fn views__no_elements_but_strides__are_fine() {
             let query = TensorView::new(&data[..s_q * 8], [1, 1, s_q, 8], Layout::BatchHeadSeqDim).unwrap();
             for mask in [Mask::default(), Mask::window(window(2, 0), QueryPosition::BottomRight)] {
                 let (shape, strides) = ([1, 1, s_q, 0], [0, 0, usize::MAX, 1]);
-                let target = TensorViewMut::with_strides(&mut [], shape, strides).unwrap();
+                let target = TensorViewMut::with_strides(&mut [0f32; 0], shape, strides).unwrap();
                 let config = AttentionConfig::new().with_isa(isa).with_mask(mask);
                 attention(query, key, value, target, &config).unwrap();
             }
