@@ -23,6 +23,8 @@ mod isa;
 mod matrix_product;
 mod online_softmax;
 mod pack;
+#[cfg(test)]
+mod panicking;
 mod plan;
 mod problem;
 mod probs;

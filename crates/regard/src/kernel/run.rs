@@ -271,40 +271,10 @@ impl<'p, I: Iterator<Item = &'p Merge>> SimdTask for MergeTask<'_, '_, I> {
 #[allow(non_snake_case)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use super::super::panicking::{Discard, Panicking};
     use super::*;
     use crate::config::AttentionConfig;
-
-    /// Rows of ones; the `fatal`-th row that is read panics.
-    struct Panicking {
-        reads: AtomicUsize,
-        fatal: usize,
-    }
-
-    impl RowSource for Panicking {
-        fn widen_row(&self, _: usize, _: usize, _: usize, wide: &mut [f32]) {
-            assert_ne!(self.reads.fetch_add(1, Ordering::Relaxed), self.fatal, "injected");
-            wide.fill(1.0);
-        }
-        fn f32_row(&self, _: usize, _: usize, _: usize) -> Option<&[f32]> {
-            None
-        }
-        fn f32_rows(&self, _: usize, _: usize) -> Option<(&[f32], usize)> {
-            None
-        }
-        fn is_f32_in_place(&self) -> bool {
-            false
-        }
-    }
-
-    struct Discard;
-
-    impl RowSink for Discard {
-        unsafe fn write_row(&self, _: [usize; 3], output: &[f32], _: f32) {
-            assert!(output.iter().all(|x| (x - 1.0).abs() < 1e-5));
-        }
-    }
 
     #[test]
     fn forward__panic_in_a_worker__is_raised_once_and_pool_and_workspace_go_on() {
@@ -316,7 +286,7 @@ mod tests {
             for fatal in [0, 5, 700, 1500, usize::MAX] {
                 let (query, key) = ([1, 8, s_q, 8], [1, 8, s_kv, 8]);
                 let shape = AttentionShape::new(query, key, key).unwrap();
-                let source = Panicking { reads: AtomicUsize::new(0), fatal };
+                let source = Panicking::new(fatal);
                 let config = AttentionConfig::new().check(&shape).unwrap();
                 let (query, key, value) = (&source, &source, &source);
                 let isa = Isa::active().unwrap();
@@ -324,7 +294,7 @@ mod tests {
                 assert!(call.sizes(&call.plan().unwrap()).unwrap().workers > 1, "one worker proves nothing");
                 let run = AssertUnwindSafe(|| pool.install(|| call.run(&Discard, &mut workspace)));
                 let result = catch_unwind(run);
-                let reads = source.reads.load(Ordering::Relaxed);
+                let reads = source.reads();
                 assert_eq!(result.is_err(), fatal < reads, "s_q {s_q}, row {fatal} of {reads}");
                 assert!(result.is_err() || matches!(result, Ok(Ok(()))));
             }

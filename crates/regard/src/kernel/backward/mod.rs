@@ -269,3 +269,53 @@ impl BackwardCall<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(non_snake_case)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::super::panicking::{Discard, Panicking};
+    use super::*;
+    use crate::config::AttentionConfig;
+
+    #[test]
+    fn backward__panic_in_a_worker__is_raised_once_and_pool_and_workspace_go_on() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let mut workspace = Workspace::new();
+        let (query, key) = ([1, 8, 200, 8], [1, 8, 600, 8]);
+        let shape = AttentionShape::new(query, key, key).unwrap();
+        let log_sum_exp = vec![(600f32).ln(); shape.num_rows()];
+        // Fatal in the packing of keys and values, of queries and of output gradients, and never.
+        for fatal in [0, 700, 5_000, 12_000, 15_000, usize::MAX] {
+            let source = Panicking::new(fatal);
+            let numbers = RowNumbers { numbers: &log_sum_exp, rows_per_head: 200, first: 0 };
+            let call = BackwardCall {
+                shape,
+                config: AttentionConfig::new().check(&shape).unwrap(),
+                query: &source,
+                key: &source,
+                value: &source,
+                output: &source,
+                d_output: &source,
+                log_sum_exp: numbers,
+                d_log_sum_exp: None,
+                isa: Isa::active().unwrap(),
+                num_workers: 3,
+            };
+            let plan = call.plan().unwrap();
+            assert!(call.workers_and_heads(&plan).0 > 1, "one worker proves nothing");
+            let sinks = GradientSinks {
+                d_query: &Discard,
+                d_key: &Discard,
+                d_value: &Discard,
+                biases: BiasGradients::default(),
+                d_sinks: None,
+            };
+            let run = AssertUnwindSafe(|| pool.install(|| call.run(sinks, &mut workspace)));
+            let result = catch_unwind(run);
+            assert_eq!(result.is_err(), fatal < source.reads(), "row {fatal} of {}", source.reads());
+            assert!(result.is_err() || matches!(result, Ok(Ok(()))));
+        }
+    }
+}
