@@ -56,6 +56,26 @@ pub(super) fn cap_scores<S: Simd>(simd: S, cap: f32, scores: &mut [f32]) {
     }
 }
 
+/// The derivative of the cap at each of the uncapped `scores`: 1 − tanh²(score / cap), as 4e/(1 + e)² with
+/// e = e^(−2|score / cap|), which cancels nothing where the cap is nearly reached.
+#[inline(always)]
+pub(super) fn cap_slopes<S: Simd>(simd: S, cap: f32, scores: &[f32], slopes: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    assert!(scores.len() == slopes.len() && scores.len().is_multiple_of(lanes));
+    let (one, four) = (simd.splat_f32s(1.0), simd.splat_f32s(4.0));
+    let inverse = simd.splat_f32s(1.0 / cap);
+    for at in (0..scores.len()).step_by(lanes) {
+        // SAFETY: at + lanes ≤ the length of both (asserted).
+        unsafe {
+            let size = simd.abs_f32s(simd.mul_f32s(load(simd, scores.as_ptr().add(at)), inverse));
+            let e = exp2_nonpositive(simd, simd.mul_f32s(size, simd.splat_f32s(-2.0 * LOG2_E)));
+            let sum = simd.add_f32s(one, e);
+            let slope = simd.div_f32s(simd.mul_f32s(four, e), simd.mul_f32s(sum, sum));
+            store(simd, slopes.as_mut_ptr().add(at), slope);
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(non_snake_case)]
 mod tests {

@@ -126,9 +126,12 @@ impl<R: Real> Reference<'_, R> {
             }
             let mut score = self.scale * dot;
             if let Some(cap) = self.config.softcap {
-                let tanh = (score / wide(cap)).tanh();
-                *cap_slope = one - tanh * tanh;
-                score = wide::<R>(cap) * tanh;
+                let x = score / wide(cap);
+                // 1 − tanh²(x) without its cancellation: 4e/(1 + e)² with e = e^(−2|x|).
+                let size = if x < R::from_f64(0.0) { R::from_f64(0.0) - x } else { x };
+                let e = (R::from_f64(-2.0) * size).exp();
+                *cap_slope = R::from_f64(4.0) * e / ((one + e) * (one + e));
+                score = wide::<R>(cap) * x.tanh();
             }
             for bias in biases {
                 score = score + bias;

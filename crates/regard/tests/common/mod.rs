@@ -18,12 +18,15 @@ use regard_testkit::{Accuracy, PoisonedBuffer};
 /// An element type with its unit roundoff and the poison of its outputs.
 pub trait TestElement: Element {
     const ROUNDOFF: f64;
+    /// The smallest positive number.
+    const SMALLEST: f64;
     const NAN: Self;
     fn bits(self) -> u32;
 }
 
 impl TestElement for f32 {
     const ROUNDOFF: f64 = 1.0 / (1u64 << 24) as f64;
+    const SMALLEST: f64 = 1e-45;
     const NAN: Self = f32::NAN;
     fn bits(self) -> u32 {
         self.to_bits()
@@ -32,6 +35,7 @@ impl TestElement for f32 {
 
 impl TestElement for regard::f16 {
     const ROUNDOFF: f64 = 1.0 / (1u64 << 11) as f64;
+    const SMALLEST: f64 = 1.0 / (1u64 << 24) as f64;
     const NAN: Self = regard::f16::NAN;
     fn bits(self) -> u32 {
         u32::from(self.to_bits())
@@ -40,6 +44,7 @@ impl TestElement for regard::f16 {
 
 impl TestElement for regard::bf16 {
     const ROUNDOFF: f64 = 1.0 / (1u64 << 8) as f64;
+    const SMALLEST: f64 = 1e-40;
     const NAN: Self = regard::bf16::NAN;
     fn bits(self) -> u32 {
         u32::from(self.to_bits())

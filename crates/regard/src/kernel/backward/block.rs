@@ -9,7 +9,7 @@ use super::super::exp::exp2_nonpositive;
 use super::super::forward::{is_finite, union};
 use super::super::plan::{BLOCK_KV, BLOCK_Q};
 use super::super::row_mask::RowMask;
-use super::super::tanh::cap_scores;
+use super::super::tanh::{cap_scores, cap_slopes};
 use super::super::tile::{load, score_tile, store};
 use super::GradientProblem;
 use super::pack::PackedGradientHead;
@@ -146,12 +146,8 @@ fn row_gradients<S: Simd>(
 ) {
     let config = problem.config;
     if let Some(cap) = config.softcap {
+        cap_slopes(simd, cap, probs, slopes);
         cap_scores(simd, cap, probs);
-        let inverse = 1.0 / cap;
-        for (slope, &score) in slopes.iter_mut().zip(&*probs) {
-            let tanh = score * inverse;
-            *slope = (1.0 - tanh) * (1.0 + tanh);
-        }
     }
     mask.apply_to_capped(config, first, probs);
     let dropout = config.dropout.is_some();
