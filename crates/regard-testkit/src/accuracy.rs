@@ -19,6 +19,9 @@ pub struct Accuracy {
     pub magnitude: f64,
 }
 
+/// What may be lost where exponentials underflow: below 2⁻¹²⁶ they are any number down to 0.
+const UNDERFLOW: f64 = 64.0 * f32::MIN_POSITIVE as f64;
+
 impl Accuracy {
     /// Checks `found` against `reference` and `naive`; returns the error as a share of what is allowed.
     ///
@@ -47,7 +50,8 @@ impl Accuracy {
         let arithmetic = 4.0 * 2f64.powi(-24) * (1.0 + self.max_abs_score) * largest.max(self.magnitude);
         let allowed = self.factor * naive_worst
             + 2.0 * self.roundoff * largest.max(self.rounding_magnitude)
-            + arithmetic;
+            + arithmetic
+            + UNDERFLOW;
         if worst > allowed {
             let (x, r) = (found[worst_at], reference[worst_at]);
             return Err(format!(
