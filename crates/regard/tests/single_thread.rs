@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Inputs, Sizes, cancelled_heads, grid_masks, isas};
+use common::{Inputs, Memory, Sizes, cancelled_heads, grid_masks, isas};
+use fastrand::Rng;
 use regard::{AttentionConfig, Parallelism};
 
 fn main() {
@@ -15,16 +16,19 @@ fn main() {
         for d in 1..=9 {
             let sizes = Sizes { batch: 1, heads: 2, kv_heads: 1, s_q, s_kv, d, d_v: d * 3 % 10 };
             let inputs = Inputs::<f32, f32>::plain(sizes, (s_q * 1000 + s_kv * 10 + d) as u64);
+            let cotangent = inputs.cotangent(d % 2 == 0, &Memory::PLAIN, &mut Rng::with_seed(d as u64));
             for (name, mask) in grid_masks() {
-                let share = inputs.check(&config.with_mask(mask));
-                worst = worst.max(share.unwrap_or_else(|e| panic!("{name}, {sizes:?}: {e}")));
-                cases += 1;
+                let config = config.with_mask(mask);
+                for share in [inputs.check(&config), inputs.check_gradients(&cotangent, &config)] {
+                    worst = worst.max(share.unwrap_or_else(|e| panic!("{name}, {sizes:?}: {e}")));
+                    cases += 1;
+                }
             }
         }
     }
     let share = worst * 100.0;
     println!(
-        "COUNT: {cases} small cases on {:?}, worst {share:.0} % of the rule, {}",
+        "COUNT: {cases} small cases, forward and backward, on {:?}, worst {share:.0} % of the rule, {}",
         isas(),
         cancelled_heads()
     );
