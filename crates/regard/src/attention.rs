@@ -69,7 +69,19 @@ pub fn attention_with<Q: Element, KV: Element>(
     config: &AttentionConfig<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
-    let call = prepare([query.shape(), key.shape(), value.shape()], (&query, &key, &value), config)?;
+    attention_over(query, [key.shape(), value.shape()], (&key, &value), target, config, workspace)
+}
+
+/// [`attention_with`] over keys and values of these shapes, wherever their rows lie.
+pub(crate) fn attention_over<Q: Element>(
+    query: TensorView<'_, Q>,
+    [key_shape, value_shape]: [[usize; 4]; 2],
+    (key, value): (&dyn RowSource, &dyn RowSource),
+    target: AttentionOutput<'_, Q>,
+    config: &AttentionConfig<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), AttentionError> {
+    let call = prepare([query.shape(), key_shape, value_shape], (&query, key, value), config)?;
     let AttentionOutput { mut output, log_sum_exp } = target;
     let axes = ["output.batch_size", "output.num_heads", "output.seq_len_q", "output.value_head_dim"];
     for (axis, (expected, found)) in axes.into_iter().zip(call.shape.output().into_iter().zip(output.shape()))
