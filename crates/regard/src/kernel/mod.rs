@@ -8,7 +8,7 @@
 //! | `decode.rs` | few query rows: row dots over keys in place |
 //! | `online_softmax.rs`, `exp.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
 //! | `probs.rs` | probabilities of chosen rows |
-//! | `rows.rs`, `pack.rs`, `scratch.rs` | data in, data out, memory |
+//! | `rows.rs`, `paged.rs`, `pack.rs`, `scratch.rs` | data in, data out, memory |
 //! | `matrix_product.rs` | the only caller of `gemm` |
 #![allow(unsafe_code)]
 
@@ -21,6 +21,7 @@ mod isa;
 mod matrix_product;
 mod online_softmax;
 mod pack;
+mod paged;
 mod plan;
 mod problem;
 mod probs;
@@ -32,6 +33,7 @@ mod tile;
 
 pub use isa::Isa;
 pub(crate) use matrix_product::{Matrix, add_product_transposed};
+pub(crate) use paged::PagedRows;
 pub(crate) use probs::ProbsCall;
 pub(crate) use rows::{RowSource, SharedOutput};
 pub(crate) use run::ForwardCall;
