@@ -70,9 +70,21 @@ pub fn attention_with<Q: Element, KV: Element, O: Element>(
     config: &AttentionConfig<'_>,
     workspace: &mut Workspace,
 ) -> Result<(), AttentionError> {
-    let call = prepare([query.shape(), key.shape(), value.shape()], (&query, &key, &value), config)?;
+    attention_over(query, [key.shape(), value.shape()], (&key, &value), target, config, workspace)
+}
+
+/// [`attention_with`] over keys and values of these shapes, wherever their rows lie.
+pub(crate) fn attention_over<Q: Element, O: Element>(
+    query: TensorView<'_, Q>,
+    [key_shape, value_shape]: [[usize; 4]; 2],
+    (key, value): (&dyn RowSource, &dyn RowSource),
+    target: AttentionOutput<'_, O>,
+    config: &AttentionConfig<'_>,
+    workspace: &mut Workspace,
+) -> Result<(), AttentionError> {
+    let call = prepare([query.shape(), key_shape, value_shape], (&query, key, value), config)?;
     let AttentionOutput { mut output, log_sum_exp } = target;
-    check_outputs(query.shape(), value.shape(), output.shape())?;
+    check_outputs(query.shape(), value_shape, output.shape())?;
     if let Some(log_sum_exp) = &log_sum_exp {
         expect("log_sum_exp.len", call.shape.num_rows(), log_sum_exp.len())?;
     }

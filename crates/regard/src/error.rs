@@ -31,13 +31,13 @@ pub enum AttentionError {
         /// The quantity that overflows.
         what: &'static str,
     },
-    /// A slice is shorter than its shape and strides reach.
+    /// A slice is shorter than its shape and strides reach, or an index is outside of its axis.
     OutOfBounds {
-        /// The view or buffer.
+        /// The view or buffer, or the index.
         what: &'static str,
-        /// Elements that shape and strides reach.
+        /// Elements that shape and strides reach; the index plus one.
         needed: usize,
-        /// Elements in the slice.
+        /// Elements in the slice; the size of the axis.
         found: usize,
     },
     /// Two positions of an output share an element.
@@ -81,6 +81,22 @@ pub enum AttentionError {
         /// The divisor.
         divisor: usize,
     },
+    /// A cache has no room for what should be appended.
+    CacheFull {
+        /// What there is too little of: `"rows"` of a sequence, or `"pages"`.
+        what: &'static str,
+        /// How many the request needs.
+        needed: usize,
+        /// How many are left.
+        available: usize,
+    },
+    /// An option is set that the callee sets itself.
+    ConflictingOption {
+        /// The option.
+        what: &'static str,
+        /// What already says it.
+        with: &'static str,
+    },
     /// A buffer could not be allocated.
     AllocationFailed {
         /// Bytes asked for.
@@ -115,7 +131,7 @@ impl fmt::Display for AttentionError {
             Self::ZeroHeadDim => write!(f, "head_dim: expected at least 1, found 0"),
             Self::SizeOverflow { what } => write!(f, "{what}: size does not fit the address space"),
             Self::OutOfBounds { what, needed, found } => {
-                write!(f, "{what}: shape and strides reach {needed} elements, the slice has {found}")
+                write!(f, "{what}: at least {needed} needed, found {found}")
             }
             Self::OverlappingOutput { strides } => write!(
                 f,
@@ -143,6 +159,10 @@ impl fmt::Display for AttentionError {
             Self::NotDivisible { what, size, divisor } => {
                 write!(f, "cannot divide {what}: {size} is not a multiple of {divisor}")
             }
+            Self::CacheFull { what, needed, available } => {
+                write!(f, "cache: {needed} more {what} needed, {available} left")
+            }
+            Self::ConflictingOption { what, with } => write!(f, "{what}: cannot be set beside {with}"),
             Self::AllocationFailed { bytes } => write!(f, "could not allocate {bytes} bytes"),
             Self::UnavailableIsa { requested, available } => {
                 write!(f, "instruction set {requested:?} is not available here; choose one of: {available}")

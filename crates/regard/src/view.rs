@@ -156,6 +156,17 @@ impl<'a, T: Copy> TensorView<'a, T> {
         (self.strides[3] == 1 || self.shape[3] <= 1).then(|| &self.data[start..start + self.shape[3]])
     }
 
+    /// Copies one row, whatever its strides, into `target`, which has the row's length.
+    pub(crate) fn copy_row(&self, [batch, head, row]: [usize; 3], target: &mut [T]) {
+        if let Some(adjacent) = self.contiguous_row(batch, head, row) {
+            return target.copy_from_slice(adjacent);
+        }
+        let start = self.offset([batch, head, row, 0]);
+        for (c, place) in target.iter_mut().enumerate() {
+            *place = self.data[start + c * self.strides[3]];
+        }
+    }
+
     /// The rows of one head from its first element on: row `r` starts at `r · strides()[2]`.
     ///
     /// Empty if the tensor has no elements.

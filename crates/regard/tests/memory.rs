@@ -3,6 +3,7 @@
 //! One test in one process, because the counting allocator counts everything.
 #![allow(non_snake_case)]
 
+use regard::layer::{KvCache, PagedKvCache};
 use regard::{
     AttentionConfig, AttentionOutput, Layout, Mask, Parallelism, QueryPosition, TensorView, TensorViewMut,
     Workspace, attention_scratch_bytes, attention_with,
@@ -97,6 +98,42 @@ fn memory__stays_linear_as_announced_and_is_reused() {
                 .map(|len| step(&mut call, &mut workspace, len))
                 .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
         });
+        assert_eq!(allocations, 0, "{parallelism:?}");
+    }
+
+    // The same with caches that hold the keys: nothing is allocated, appending included, while pages are taken.
+    for parallelism in [Parallelism::Sequential, Parallelism::Pool] {
+        let config = AttentionConfig::new()
+            .with_mask(Mask::causal(QueryPosition::BottomRight))
+            .with_parallelism(parallelism);
+        let mut contiguous = KvCache::new(2, 2, 2040, [64, 64]).unwrap();
+        let mut paged = PagedKvCache::new(2, 2, [300, 16], [64, 64]).unwrap();
+        let (mut call, mut workspace) = (Call::new([16, 4], [1, 1], 64), Workspace::new());
+        let allocations = pool.install(|| {
+            let mut of_steps = |steps: usize| {
+                let Call { query, key, output, .. } = &mut call;
+                let layout = Layout::BatchHeadSeqDim;
+                let query = TensorView::new(query, [2, 8, 1, 64], layout).unwrap();
+                let row = TensorView::new(key, [2, 2, 1, 64], layout).unwrap();
+                let profiler = dhat::Profiler::builder().testing().build();
+                for _ in 0..steps {
+                    contiguous.append(row, row).unwrap();
+                    let target = TensorViewMut::new(output, query.shape(), layout).unwrap();
+                    let target = AttentionOutput { output: target, log_sum_exp: None };
+                    contiguous.attend(query, target, &config, &mut workspace).unwrap();
+                    paged.append(row, row).unwrap();
+                    let target = TensorViewMut::new(output, query.shape(), layout).unwrap();
+                    let target = AttentionOutput { output: target, log_sum_exp: None };
+                    paged.attend(query, target, &config, &mut workspace).unwrap();
+                }
+                let taken = dhat::HeapStats::get().total_blocks;
+                drop(profiler);
+                taken
+            };
+            of_steps(1800);
+            of_steps(200)
+        });
+        assert_eq!((paged.lengths(), paged.free_pages()), (&[2000, 2000][..], 50));
         assert_eq!(allocations, 0, "{parallelism:?}");
     }
 

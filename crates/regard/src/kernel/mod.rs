@@ -9,7 +9,7 @@
 //! | `online_softmax.rs`, `exp.rs`, `tanh.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
 //! | `backward/` | gradients of everything, from the saved log-sum-exp |
 //! | `probs.rs` | probabilities of chosen rows |
-//! | `rows.rs`, `pack.rs`, `scratch.rs`, `workers.rs` | data in, data out, memory, threads |
+//! | `rows.rs`, `paged.rs`, `pack.rs`, `scratch.rs`, `workers.rs` | data in, data out, memory, threads |
 //! | `matrix_product.rs` | the only caller of `gemm` |
 #![allow(unsafe_code)]
 
@@ -23,8 +23,10 @@ mod isa;
 mod matrix_product;
 mod online_softmax;
 mod pack;
+mod paged;
 #[cfg(test)]
 mod panicking;
+
 mod plan;
 mod problem;
 mod probs;
@@ -40,6 +42,7 @@ pub(crate) use backward::{BackwardCall, BiasGradients, GradientSinks};
 pub(crate) use finish::share_beside_sink;
 pub use isa::Isa;
 pub(crate) use matrix_product::{Matrix, add_product_transposed};
+pub(crate) use paged::PagedRows;
 pub(crate) use probs::ProbsCall;
 pub(crate) use rows::{RowNumbers, RowSource, SharedOutput, ShiftedRows};
 pub(crate) use run::ForwardCall;
