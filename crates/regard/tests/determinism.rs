@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::gradients::Cotangent;
+use common::options::Options;
 use common::{Inputs, Memory, Sizes, Tensor, isas, threads, window};
 use fastrand::Rng;
 use regard::{AttentionConfig, Isa, Layout, Mask, Parallelism, QueryPosition, TensorView, Workspace};
@@ -23,29 +25,150 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|number| number.to_bits()).collect()
 }
 
-fn in_pool<T: Send>(num_threads: usize, work: impl FnOnce() -> T + Send) -> T {
-    rayon::ThreadPoolBuilder::new().num_threads(num_threads).build().unwrap().install(work)
+/// The shapes above and random ones, 40 in all; every second one with options.
+fn forty_shapes() -> impl Iterator<Item = (u64, Sizes)> {
+    let random = |seed: u64| {
+        let mut rng = Rng::with_seed(seed);
+        let kv_heads = rng.usize(1..4);
+        let dims = [8, 16, 24, 33, 64];
+        Sizes {
+            batch: rng.usize(1..3),
+            heads: kv_heads * rng.usize(1..4),
+            kv_heads,
+            s_q: rng.usize(1..200),
+            s_kv: rng.usize(100..1200),
+            d: dims[rng.usize(..5)],
+            d_v: dims[rng.usize(..5)],
+        }
+    };
+    (0..40).map(move |n| (n, SHAPES.get(n as usize).copied().unwrap_or_else(|| random(n))))
+}
+
+/// `REGARD_REPEATS` sets the number of repeats (1 unless set; CI runs 20).
+#[test]
+fn forward_and_backward__1_2_3_4_7_threads_and_repeats__give_the_same_bits() {
+    let repeats: usize = std::env::var("REGARD_REPEATS").map_or(1, |n| n.parse().unwrap());
+    let pools = [1, 2, 3, 4, 7].map(|n| (n, rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()));
+    for (seed, sizes) in forty_shapes() {
+        let mut rng = Rng::with_seed(seed);
+        let inputs = Inputs::<f32, f32>::plain(sizes, seed);
+        let cotangent = inputs.cotangent(true, &Memory::PLAIN, &mut rng);
+        let options = if seed % 2 == 0 { Options::default() } else { Options::random(sizes.heads, &mut rng) };
+        let mask = match seed % 3 {
+            0 => Mask::default(),
+            1 => Mask::causal(QueryPosition::BottomRight),
+            _ => Mask::causal(QueryPosition::BottomRight).with_window(window(500, 9)),
+        };
+        for isa in isas() {
+            let config = options.apply(AttentionConfig::new().with_isa(isa).with_mask(mask));
+            let run = |config: &AttentionConfig<'_>, workspace: &mut Workspace| {
+                let (output, lse) = inputs.run_in(config, workspace).unwrap();
+                let gradients = inputs.gradients(&cotangent, config, workspace).unwrap();
+                (bits(&output), bits(&lse), gradients.bits())
+            };
+            let alone = run(&config.with_parallelism(Parallelism::Sequential), &mut Workspace::new());
+            for (n, pool) in &pools {
+                let mut workspace = Workspace::new();
+                for _ in 0..repeats {
+                    let config = config.with_parallelism(threads(*n));
+                    let found = pool.install(|| run(&config, &mut workspace));
+                    assert_eq!(found.0, alone.0, "output on {isa}, {n} threads, {sizes:?}");
+                    assert_eq!(found.1, alone.1, "log_sum_exp on {isa}, {n} threads, {sizes:?}");
+                    assert_eq!(found.2, alone.2, "gradients on {isa}, {n} threads, {sizes:?}");
+                }
+            }
+        }
+    }
+    println!(
+        "COUNT: 40 shapes, 1, 2, 3, 4 and 7 threads, {repeats} repeats, forward and backward on {:?}",
+        isas()
+    );
 }
 
 #[test]
-fn forward__1_2_3_7_threads_and_repeats__give_the_same_bits() {
-    let repeats: usize = std::env::var("REGARD_REPEATS").map_or(3, |n| n.parse().unwrap());
-    for sizes in SHAPES {
-        let inputs = Inputs::<f32, f32>::plain(sizes, 1);
-        for isa in isas() {
-            let mask = Mask::causal(QueryPosition::BottomRight).with_window(window(2500, 9));
-            for mask in [Mask::default(), mask] {
-                let config = AttentionConfig::new().with_isa(isa).with_mask(mask);
-                let alone = inputs.run(&config.with_parallelism(Parallelism::Sequential)).unwrap();
-                for n in [1, 2, 3, 7] {
-                    let mut workspace = Workspace::new();
-                    for _ in 0..repeats {
-                        let config = config.with_parallelism(threads(n));
-                        let found = in_pool(n, || inputs.run_in(&config, &mut workspace)).unwrap();
-                        assert_eq!(bits(&found.0), bits(&alone.0), "{isa}, {n} threads, {sizes:?}");
-                        assert_eq!(bits(&found.1), bits(&alone.1), "{isa}, {n} threads, {sizes:?}");
-                    }
-                }
+fn backward__batch_and_head_neighbours_memory_and_padding__change_no_bit() {
+    for (seed, sizes) in forty_shapes().step_by(3) {
+        let mut rng = Rng::with_seed(seed);
+        let inputs = Inputs::<f32, f32>::plain(sizes, seed);
+        let cotangent = inputs.cotangent(true, &Memory::PLAIN, &mut rng);
+        let isa = isas()[seed as usize % isas().len()];
+        let config = AttentionConfig::new().with_isa(isa).with_mask(Mask::causal(QueryPosition::BottomRight));
+        let together = inputs.gradients(&cotangent, &config, &mut Workspace::new()).unwrap();
+
+        // The same tensors elsewhere in memory, with gaps and other strides.
+        let moved = |plain: &Tensor<f32>, rng: &mut Rng| {
+            let mut numbers = plain.numbers().into_iter();
+            Tensor::new(plain.shape, &Memory::random(rng), || numbers.next().unwrap())
+        };
+        let elsewhere = Inputs {
+            query: moved(&inputs.query, &mut rng),
+            key: moved(&inputs.key, &mut rng),
+            value: moved(&inputs.value, &mut rng),
+            output_memory: Memory::random(&mut rng),
+        };
+        let mut cotangent_elsewhere = cotangent.clone();
+        cotangent_elsewhere.d_output = moved(&cotangent.d_output, &mut rng);
+        let found = elsewhere.gradients(&cotangent_elsewhere, &config, &mut Workspace::new()).unwrap();
+        assert_eq!(found.bits(), together.bits(), "{isa} {sizes:?}: memory");
+
+        // Each key head alone.
+        let group = sizes.heads / sizes.kv_heads;
+        for (b, kv) in (0..sizes.batch).flat_map(|b| (0..sizes.kv_heads).map(move |kv| (b, kv))) {
+            let part = |from: &Tensor<f32>, heads: usize, first: usize| {
+                let [_, all, s, d] = from.shape;
+                let start = (b * all + first) * s * d;
+                let mut numbers = from.numbers()[start..start + heads * s * d].to_vec().into_iter();
+                Tensor::<f32>::new([1, heads, s, d], &Memory::PLAIN, || numbers.next().unwrap())
+            };
+            let alone = Inputs {
+                query: part(&inputs.query, group, kv * group),
+                key: part(&inputs.key, 1, kv),
+                value: part(&inputs.value, 1, kv),
+                output_memory: Memory::PLAIN,
+            };
+            let rows =
+                (b * sizes.heads + kv * group) * sizes.s_q..(b * sizes.heads + (kv + 1) * group) * sizes.s_q;
+            let own = Cotangent {
+                d_output: part(&cotangent.d_output, group, kv * group),
+                d_log_sum_exp: cotangent.d_log_sum_exp.as_ref().map(|all| all[rows.clone()].to_vec()),
+            };
+            let found = alone.gradients(&own, &config, &mut Workspace::new()).unwrap();
+            let keys = (b * sizes.kv_heads + kv) * sizes.s_kv..(b * sizes.kv_heads + kv + 1) * sizes.s_kv;
+            let (d, d_v) = (sizes.d, sizes.d_v);
+            for (found, all, range) in [
+                (&found.d_query, &together.d_query, rows.start * d..rows.end * d),
+                (&found.d_key, &together.d_key, keys.start * d..keys.end * d),
+                (&found.d_value, &together.d_value, keys.start * d_v..keys.end * d_v),
+            ] {
+                assert_eq!(bits(found), bits(&all[range]), "{isa} {sizes:?}: batch {b}, kv head {kv}");
+            }
+        }
+
+        // Keys that are padding: NaN in them, and gradient 0 for them.
+        let extra = 700;
+        let pad = |plain: &Tensor<f32>| {
+            let [b, h, s, d] = plain.shape;
+            let mut padded = Tensor::<f32>::new([b, h, s + extra, d], &Memory::PLAIN, || f32::NAN);
+            for (i, number) in plain.numbers().into_iter().enumerate() {
+                padded.set([i / (h * s * d), i / (s * d) % h, i / d % s, i % d], number);
+            }
+            padded
+        };
+        let padded = Inputs { key: pad(&inputs.key), value: pad(&inputs.value), ..inputs.clone() };
+        let lengths = [sizes.s_kv];
+        let mask = Mask::causal(QueryPosition::BottomRight).with_key_lengths(&lengths);
+        let found = padded.gradients(&cotangent, &config.with_mask(mask), &mut Workspace::new()).unwrap();
+        assert_eq!(bits(&found.d_query), bits(&together.d_query), "{isa} {sizes:?}: padding");
+        for (found, all, dim) in
+            [(&found.d_key, &together.d_key, sizes.d), (&found.d_value, &together.d_value, sizes.d_v)]
+        {
+            let heads = found.chunks((sizes.s_kv + extra) * dim).zip(all.chunks(sizes.s_kv * dim));
+            for (found, all) in heads {
+                assert_eq!(bits(&found[..sizes.s_kv * dim]), bits(all), "{isa} {sizes:?}: padding");
+                assert!(
+                    found[sizes.s_kv * dim..].iter().all(|x| x.to_bits() == 0),
+                    "{isa} {sizes:?}: padding"
+                );
             }
         }
     }
