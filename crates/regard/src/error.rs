@@ -97,6 +97,15 @@ pub enum AttentionError {
         /// What already says it.
         with: &'static str,
     },
+    /// A size is outside of what a method is defined for.
+    InvalidSize {
+        /// The size.
+        what: &'static str,
+        /// The sizes that there may be, as in `"an even number from 2"`.
+        expected: &'static str,
+        /// The size given.
+        found: usize,
+    },
     /// A buffer could not be allocated.
     AllocationFailed {
         /// Bytes asked for.
@@ -163,6 +172,9 @@ impl fmt::Display for AttentionError {
                 write!(f, "cache: {needed} more {what} needed, {available} left")
             }
             Self::ConflictingOption { what, with } => write!(f, "{what}: cannot be set beside {with}"),
+            Self::InvalidSize { what, expected, found } => {
+                write!(f, "{what}: expected {expected}, found {found}")
+            }
             Self::AllocationFailed { bytes } => write!(f, "could not allocate {bytes} bytes"),
             Self::UnavailableIsa { requested, available } => {
                 write!(f, "instruction set {requested:?} is not available here; choose one of: {available}")

@@ -133,13 +133,9 @@ impl<'a> PackedCall<'a> {
         expect("value.seq_len_kv", key[2], value[2])?;
         lengths.check(query[2], key[2])?;
         let isa = checked_isa(config)?;
-        if let Some(key_lengths) = config.mask.key_lengths {
-            // The cumulative lengths say it already.
-            return Err(AttentionError::ShapeMismatch {
-                axis: "mask.key_lengths (of a packed batch)",
-                expected: 0,
-                found: key_lengths.len(),
-            });
+        if config.mask.key_lengths.is_some() {
+            let (what, with) = ("mask.key_lengths", "the lengths of a packed batch");
+            return Err(AttentionError::ConflictingOption { what, with });
         }
         let sizes = (PackedLengths::longest(lengths.query), PackedLengths::longest(lengths.key));
         let padded = |[_, heads, _, dim]: [usize; 4], rows| [lengths.num_sequences(), heads, rows, dim];

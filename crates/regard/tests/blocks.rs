@@ -353,7 +353,7 @@ fn packed__lengths_that_do_not_fit__are_typed_errors() {
     assert!(matches!(run(&[0, 6], &[0, 3, 6], &plain), Err(AttentionError::ShapeMismatch { .. })));
     let lengths = [6];
     let padded = plain.with_mask(Mask::default().with_key_lengths(&lengths));
-    assert!(matches!(run(&[0, 6], &[0, 6], &padded), Err(AttentionError::ShapeMismatch { .. })));
+    assert!(matches!(run(&[0, 6], &[0, 6], &padded), Err(AttentionError::ConflictingOption { .. })));
 }
 
 #[test]

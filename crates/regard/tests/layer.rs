@@ -1,4 +1,4 @@
-//! Layers and positions against PyTorch's and the papers' numbers, and what they do to order.
+//! Layers against PyTorch's numbers, and what positions do to their order.
 #![allow(non_snake_case)]
 
 use fastrand::Rng;
@@ -145,60 +145,6 @@ fn attention__without_positions__is_permutation_equivariant_and_with_them_it_is_
     assert!(difference(&|rows| sinusoidal.add_to(rows, [batch, seq], 0).unwrap(), None) > 1e-2);
     assert!(difference(&|rows| learned.add_to(rows, [batch, seq], 0).unwrap(), None) > 1e-2);
     assert!(difference(&nothing, Some(&rotary)) > 1e-2);
-}
-
-#[test]
-fn rotary__both_pairings_and_an_offset__agree_with_the_formula() {
-    let golden = Golden::open("layer/rotary.safetensors");
-    let input = golden.f32s("input");
-    for (name, pairs) in [("half_split", RotaryPairs::HalfSplit), ("interleaved", RotaryPairs::Interleaved)] {
-        let rotary = RotaryPositions::new(8, 8, 10_000.0, pairs).unwrap();
-        for offset in [0, 100] {
-            let mut rows = input.clone();
-            rows.chunks_exact_mut(8).enumerate().for_each(|(p, row)| rotary.at(p + offset).apply(row));
-            let expected = golden.numbers(&format!("{name}.offset{offset}"));
-            assert_close(&format!("{name} at {offset}"), &rows, &expected, 1e-6);
-        }
-    }
-}
-
-#[test]
-fn rotary__scores__depend_on_the_distance_alone_and_norms_stay() {
-    let rotary = RotaryPositions::new(16, 12, 10_000.0, RotaryPairs::Interleaved).unwrap();
-    let row = |seed: f32| (0..16).map(|i| (i as f32 + seed).sin()).collect::<Vec<f32>>();
-    let at = |position: usize, mut row: Vec<f32>| {
-        rotary.at(position).apply(&mut row);
-        row
-    };
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-    let near = dot(&at(5, row(0.3)), &at(2, row(0.9)));
-    let far = dot(&at(1005, row(0.3)), &at(1002, row(0.9)));
-    assert!((near - far).abs() < 1e-5, "{near} {far}");
-    let turned = at(77, row(0.3));
-    assert!((dot(&turned, &turned) - dot(&row(0.3), &row(0.3))).abs() < 1e-5);
-    assert_eq!(turned[12..], row(0.3)[12..]);
-    assert!(RotaryPositions::new(16, 7, 10_000.0, RotaryPairs::HalfSplit).is_err());
-    assert!(RotaryPositions::new(16, 18, 10_000.0, RotaryPairs::HalfSplit).is_err());
-    assert!(RotaryPositions::new(16, 16, f32::NAN, RotaryPairs::HalfSplit).is_err());
-}
-
-#[test]
-fn sinusoidal__formula_of_the_paper__agrees() {
-    let golden = Golden::open("layer/sinusoidal.safetensors");
-    let [positions, model_dim] = size(&golden, "positions");
-    let mut rows = vec![0.0; positions * model_dim];
-    SinusoidalPositions::new(model_dim).add_to(&mut rows, [1, positions], 0).unwrap();
-    assert_close("sinusoidal", &rows, &golden.numbers("positions"), 1e-7);
-}
-
-#[test]
-fn learned__position_beyond_the_table__is_an_error() {
-    let learned = LearnedPositions::new(vec![1.0; 4 * 3], 4, 3).unwrap();
-    let mut rows = vec![0.5; 2 * 3 * 3];
-    learned.add_to(&mut rows, [2, 3], 1).unwrap();
-    assert!(rows.iter().all(|&x| x == 1.5));
-    let error = learned.add_to(&mut rows, [2, 3], 2).unwrap_err();
-    assert_eq!(error, AttentionError::OutOfBounds { what: "positions", needed: 5, found: 4 });
 }
 
 #[test]

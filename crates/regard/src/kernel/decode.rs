@@ -111,9 +111,9 @@ pub(super) fn rows_of<'a>(
     tile: &'a mut [f32],
 ) -> Rows<'a> {
     if dim == padded
-        && let Some((data, stride)) = source.f32_rows(head.0, head.1)
+        && let Some((data, stride)) = source.f32_run(head, first, count)
     {
-        return if dim == 0 { Rows { data: &[], stride: 0 } } else { Rows { data, stride }.skip(first) };
+        return Rows { data, stride };
     }
     pack_rows(source, head, (first, count), (dim, padded), tile);
     Rows { data: tile, stride: padded }

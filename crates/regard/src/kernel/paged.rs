@@ -36,6 +36,15 @@ impl<T: Element> RowSource for PagedRows<'_, T> {
         None
     }
 
+    fn f32_run(&self, (batch, head): (usize, usize), first: usize, count: usize) -> Option<(&[f32], usize)> {
+        if first % self.page_len + count > self.page_len {
+            return None;
+        }
+        let page = self.block_table[batch * self.pages_per_sequence + first / self.page_len];
+        let start = ((page * self.num_kv_heads + head) * self.page_len + first % self.page_len) * self.dim;
+        T::as_f32_slice(&self.pages[start..][..count * self.dim]).map(|rows| (rows, self.dim))
+    }
+
     fn is_f32_in_place(&self) -> bool {
         false
     }

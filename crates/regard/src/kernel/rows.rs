@@ -36,6 +36,13 @@ pub(crate) trait RowSource: Sync {
     /// and the elements of a row are adjacent.
     fn f32_rows(&self, batch: usize, head: usize) -> Option<(&[f32], usize)>;
 
+    /// `count` rows of a head from row `first` on and the stride between them, if they lie in place as for
+    /// `f32_rows`.
+    fn f32_run(&self, (batch, head): (usize, usize), first: usize, _count: usize) -> Option<(&[f32], usize)> {
+        let (rows, stride) = self.f32_rows(batch, head)?;
+        Some((rows.get(first * stride..).unwrap_or_default(), stride))
+    }
+
     /// Whether `f32_rows` finds something.
     fn is_f32_in_place(&self) -> bool;
 }

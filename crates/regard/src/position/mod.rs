@@ -1,12 +1,18 @@
-//! Positions: attention alone cannot tell them apart, so they are added to its input or turned into its
-//! queries and keys.
+//! Positions: attention alone cannot tell them apart, so they are added to its input, turned into its queries
+//! and keys, or added to its scores by distance.
 
+mod alibi;
 mod learned;
+mod relative_bias;
 mod rotary;
+mod rotary_scaling;
 mod sinusoidal;
 
+pub use alibi::alibi_slopes;
 pub use learned::LearnedPositions;
+pub use relative_bias::RelativePositionBuckets;
 pub use rotary::{RotaryPairs, RotaryPositions, Rotation};
+pub use rotary_scaling::{Llama3Scaling, RotaryScaling, YarnScaling};
 pub use sinusoidal::SinusoidalPositions;
 
 use crate::error::AttentionError;
@@ -19,8 +25,7 @@ fn add_rows(
     [batch_size, seq_len, model_dim]: [usize; 3],
     mut row_of: impl FnMut(usize, &mut [f32]),
 ) -> Result<(), AttentionError> {
-    let expected = checked_product(&[batch_size, seq_len, model_dim], "embeddings")?;
-    expect("embeddings.len", expected, embeddings.len())?;
+    expect_embeddings(embeddings, [batch_size, seq_len, model_dim])?;
     if embeddings.is_empty() {
         return Ok(());
     }
@@ -33,4 +38,18 @@ fn add_rows(
         }
     }
     Ok(())
+}
+
+/// Refuses embeddings that are not `[batch_size, seq_len, model_dim]`.
+fn expect_embeddings(embeddings: &[f32], shape: [usize; 3]) -> Result<(), AttentionError> {
+    expect("embeddings.len", checked_product(&shape, "embeddings")?, embeddings.len())
+}
+
+/// Collects `len` items; a length that does not fit in memory is an error.
+fn collect<T>(len: usize, items: impl Iterator<Item = T>) -> Result<Vec<T>, AttentionError> {
+    let mut all = Vec::new();
+    let bytes = len.saturating_mul(size_of::<T>());
+    all.try_reserve_exact(len).map_err(|_| AttentionError::AllocationFailed { bytes })?;
+    all.extend(items.take(len));
+    Ok(all)
 }

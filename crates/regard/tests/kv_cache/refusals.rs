@@ -49,11 +49,11 @@ fn append__too_little_room__is_an_error_and_writes_nothing() {
     let mut contiguous = Cache::Contiguous(KvCache::new(2, 2, 12, [8, 8]).unwrap());
     let mut paged = Cache::Paged(PagedKvCache::new(2, 2, [5, 4], [8, 8]).unwrap());
     for cache in [&mut contiguous, &mut paged] {
-        fill_in_turns(cache, (&key, &key), &[10, 5]);
+        fill_in_turns(cache, (&key, &key), &[5, 10]);
         let before = attend(cache, query.view(), &AttentionConfig::new(), 8).unwrap();
-        let (four, eight) = (part(&nan, 0..2, 0..4), part(&nan, 1..2, 0..8));
+        let (four, eight) = (part(&nan, 0..2, 0..4), part(&nan, 0..1, 0..8));
         let errors = either!(cache, cache =>
-            [cache.append(four, four).unwrap_err(), cache.append_to(1, eight, eight).unwrap_err()]);
+            [cache.append(four, four).unwrap_err(), cache.append_to(0, eight, eight).unwrap_err()]);
         let expected = match cache {
             Cache::Contiguous(_) => [("rows", 4, 2), ("rows", 8, 7)],
             Cache::Paged(_) => [("pages", 2, 0), ("pages", 2, 0)],
@@ -61,7 +61,7 @@ fn append__too_little_room__is_an_error_and_writes_nothing() {
         for (error, (what, needed, available)) in errors.into_iter().zip(expected) {
             assert_eq!(error, AttentionError::CacheFull { what, needed, available });
         }
-        assert_eq!(either!(cache, cache => cache.lengths()), [10, 5]);
+        assert_eq!(either!(cache, cache => cache.lengths()), [5, 10]);
         let after = attend(cache, query.view(), &AttentionConfig::new(), 8).unwrap();
         assert_eq!(bits(&after), bits(&before));
         // What fits still fits.
@@ -193,7 +193,7 @@ fn caches__zero_sizes__do_nothing_or_give_zeros() {
         output.iter().all(|&x| x == 0.0) && log_sum_exp.iter().all(|&x| x == f32::NEG_INFINITY)
     };
     for [batch, kv_heads, capacity, new, value_dim] in
-        [[0, 2, 4, 3, 5], [2, 0, 4, 3, 5], [2, 2, 0, 0, 5], [2, 2, 4, 0, 5], [2, 2, 4, 3, 0], [0, 0, 0, 0, 0]]
+        [[0, 2, 2, 3, 5], [2, 0, 4, 3, 5], [2, 2, 0, 0, 5], [2, 2, 4, 0, 5], [2, 2, 4, 3, 0], [0, 0, 0, 0, 0]]
     {
         let key = random::<f32>([batch, kv_heads, new, 6], Memory::PLAIN, 20);
         let value = random::<f32>([batch, kv_heads, new, value_dim], Memory::PLAIN, 21);
