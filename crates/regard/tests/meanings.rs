@@ -4,26 +4,12 @@
 
 mod common;
 
+use common::rows::{ROWS, each, sizes};
 use common::{Inputs, Sizes, isas, window};
 use regard::{
-    AttentionConfig, AttentionError, Isa, Layout, Mask, QueryPosition, TensorView, TensorViewMut, attention,
+    AttentionConfig, AttentionError, Layout, Mask, QueryPosition, TensorView, TensorViewMut, attention,
     attention_scratch_bytes,
 };
-
-/// Query rows that take the dot path, and that take the tiles.
-const ROWS: [usize; 2] = [3, 40];
-
-fn sizes(s_q: usize) -> Sizes {
-    Sizes { batch: 1, heads: 1, kv_heads: 1, s_q, s_kv: 40, d: 16, d_v: 8 }
-}
-
-fn each(mut test: impl FnMut(Isa, usize, Inputs<f32, f32>)) {
-    for isa in isas() {
-        for s_q in ROWS {
-            test(isa, s_q, Inputs::plain(sizes(s_q), 11));
-        }
-    }
-}
 
 fn assert_empty_row(found: &(Vec<f32>, Vec<f32>), row: usize, what: &str) {
     assert!(found.0[row * 8..(row + 1) * 8].iter().all(|x| x.to_bits() == 0), "{what}: row {row} is not 0");

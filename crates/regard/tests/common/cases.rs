@@ -46,6 +46,14 @@ impl<Q: TestElement, KV: TestElement> Case<Q, KV> {
         let d = pick(&DIMS, rng);
         let d_v = if rng.bool() { d } else { pick(&DIMS, rng) };
         let sizes = Sizes { batch: rng.usize(1..3), heads: kv_heads * group, kv_heads, s_q, s_kv, d, d_v };
+        Self::of_sizes(sizes, 320, rng)
+    }
+
+    /// A case of given sizes; offsets and windows lie within `reach` keys.
+    pub fn of_sizes(sizes: Sizes, reach: usize, rng: &mut Rng) -> Self {
+        let Sizes { s_q, s_kv, .. } = sizes;
+        let (before, reach) = (reach as i64 / 16, reach as i64);
+        let reach_of_window = (reach * 15 / 32) as usize;
         let memory: [Memory; 4] = std::array::from_fn(|_| Memory::random(rng));
         let spread = [0.1, 1.0, 1.0, 3.0][rng.usize(..4)];
         let inputs = Inputs::<Q, KV>::new(sizes, memory, spread, rng);
@@ -72,8 +80,8 @@ impl<Q: TestElement, KV: TestElement> Case<Q, KV> {
             inputs,
             causal: rng.bool(),
             position: rng.u8(..4),
-            offsets: (0..sizes.batch).map(|_| rng.i64(-20..320)).collect(),
-            window: third(rng).then(|| (rng.usize(..150), rng.usize(..150))),
+            offsets: (0..sizes.batch).map(|_| rng.i64(-before..reach)).collect(),
+            window: third(rng).then(|| (rng.usize(..reach_of_window), rng.usize(..reach_of_window))),
             lengths: third(rng).then(|| (0..sizes.batch).map(|_| rng.usize(..=s_kv)).collect()),
             shape,
             keep: third(rng).then(|| (0..len).map(|_| rng.u8(..5) > 0).collect()),

@@ -4,6 +4,8 @@
 pub mod cases;
 pub mod gradients;
 pub mod options;
+pub mod rows;
+pub mod special;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
