@@ -79,8 +79,8 @@ impl Real for Dual {
         dual(self.value.ln(), self.derivative / self.value)
     }
     fn tanh(self) -> Self {
-        let tanh = self.value.tanh();
-        dual(tanh, (1.0 - tanh * tanh) * self.derivative)
+        // 1/cosh²: 1 − tanh² would lose what is left where tanh is nearly 1.
+        dual(self.value.tanh(), self.derivative / self.value.cosh().powi(2))
     }
 }
 
