@@ -18,6 +18,10 @@ fuzz_target!(|data: &[u8]| {
     call.with_config(|config| run(&call, config, &mut u));
 });
 
+fn view(data: &mut [f32], shape: [usize; 4]) -> TensorViewMut<'_, f32> {
+    TensorViewMut::new(data, shape, LAYOUT).expect("its own shape")
+}
+
 fn run(call: &Call, config: &AttentionConfig<'_>, u: &mut Unstructured<'_>) {
     let (Some(query), Some(key), Some(value)) = (call.query.view(), call.key.view(), call.value.view()) else {
         return;
@@ -34,7 +38,6 @@ fn run(call: &Call, config: &AttentionConfig<'_>, u: &mut Unstructured<'_>) {
     let forward = attention_with(query, key, value, target, config, &mut workspace);
     let fill = |shape: [usize; 4]| vec![UNTOUCHED; shape.iter().product()];
     let [mut d_query, mut d_key, mut d_value] = [query, key, value].map(|view| fill(view.shape()));
-    let view = |data, shape| TensorViewMut::new(data, shape, LAYOUT).expect("its own shape");
     let mut d_bias = config.attention_bias.map(|bias| fill(bias.shape()));
     let mut d_relative = config.relative_bias.map(|bias| vec![UNTOUCHED; bias.table.len()]);
     let mut d_sinks = config.sinks.map(|sinks| vec![UNTOUCHED; sinks.len()]);
@@ -51,7 +54,7 @@ fn run(call: &Call, config: &AttentionConfig<'_>, u: &mut Unstructured<'_>) {
         view(&mut d_value, value.shape()),
     );
     gradients.d_attention_bias =
-        d_bias.as_mut().zip(config.attention_bias).map(|(data, bias)| view(data, bias.shape()));
+        d_bias.as_mut().zip(config.attention_bias).map(|(data, bias)| view(&mut data[..], bias.shape()));
     gradients.d_relative_bias = d_relative.as_deref_mut();
     gradients.d_sinks = d_sinks.as_deref_mut();
     let backward = attention_backward(query, key, value, inputs, gradients, config, &mut workspace);
@@ -79,7 +82,8 @@ fn run(call: &Call, config: &AttentionConfig<'_>, u: &mut Unstructured<'_>) {
     };
     let (query_cuts, key_cuts) = (cuts(), cuts());
     let lengths = PackedLengths { query: &query_cuts, key: &key_cuts };
-    let target = AttentionOutput { output: view(&mut d_query, query.shape()), log_sum_exp: None };
+    let mut packed = fill(shape);
+    let target = AttentionOutput { output: view(&mut packed, shape), log_sum_exp: None };
     let _ = attention_packed(PackedBatch { query, key, value, lengths }, target, config, &mut workspace);
 
     let part = Partial { output: output_view, log_sum_exp: &log_sum_exp };

@@ -144,8 +144,9 @@ impl<'a> CheckedMask<'a> {
     /// Valid keys of the longest sequence.
     pub(crate) fn longest_key_len(&self, batch_size: usize) -> usize {
         match self.mask.key_lengths {
-            Some(lengths) if lengths.len() > 1 => lengths.iter().copied().max().unwrap_or(0),
-            _ => self.key_len(batch_size.saturating_sub(1)),
+            None => self.seq_len_kv,
+            // One length for all of no sequences is nobody's.
+            Some(lengths) => lengths.iter().take(batch_size.max(1)).copied().max().unwrap_or(0),
         }
     }
 

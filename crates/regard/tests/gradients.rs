@@ -7,7 +7,7 @@ use common::cases::{Case, setting};
 use common::{Inputs, Memory, Sizes, TestElement, cancelled_heads, grid_masks, isas};
 use fastrand::Rng;
 use rayon::prelude::*;
-use regard::{AttentionConfig, Mask, Parallelism, QueryPosition, bf16, f16};
+use regard::{AttentionConfig, Mask, Parallelism, QueryPosition, Workspace, bf16, f16};
 
 #[test]
 fn backward__exhaustive_small_grid__meets_the_accuracy_rule() {
@@ -83,5 +83,18 @@ fn backward__long_sequences__meet_the_accuracy_rule() {
             let share = inputs.check_gradients(&cotangent, &AttentionConfig::new().with_mask(mask));
             share.unwrap_or_else(|e| panic!("{sizes:?}: {e}"));
         }
+    }
+}
+
+/// Found by fuzzing: no sequences, and a length for each of them.
+#[test]
+fn backward__no_sequences_with_key_lengths__writes_nothing_and_is_fine() {
+    let sizes = Sizes { batch: 0, heads: 2, kv_heads: 1, s_q: 3, s_kv: 5, d: 4, d_v: 4 };
+    let inputs = Inputs::<f32, f32>::plain(sizes, 1);
+    let cotangent = inputs.cotangent(true, &Memory::PLAIN, &mut Rng::with_seed(1));
+    for lengths in [&[][..], &[4]] {
+        let config = AttentionConfig::new().with_mask(Mask::default().with_key_lengths(lengths));
+        let found = inputs.gradients(&cotangent, &config, &mut Workspace::new()).unwrap();
+        assert!(found.bits().is_empty());
     }
 }
