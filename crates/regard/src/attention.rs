@@ -142,14 +142,16 @@ pub fn attention_probs<Q: Element, KV: Element>(
     let isa = checked_isa(config)?;
     let config = config.check(&shape)?;
     expect("log_sum_exp.len", shape.num_rows(), log_sum_exp.len())?;
-    let inside = |what, range: &Range<usize>, found: usize| match range.is_empty() || range.end <= found {
+    let inside = |what, needed: usize, found: usize| match needed <= found {
         true => Ok(()),
-        false => Err(AttentionError::OutOfBounds { what, needed: range.end, found }),
+        false => Err(AttentionError::OutOfBounds { what, needed, found }),
     };
-    inside("block.batch", &(at.batch..at.batch.saturating_add(1)), shape.batch_size)?;
-    inside("block.head", &(at.head..at.head.saturating_add(1)), shape.num_heads)?;
-    inside("block.rows", &at.rows, shape.seq_len_q)?;
-    inside("block.keys", &at.keys, shape.seq_len_kv)?;
+    let end = |range: &Range<usize>| if range.is_empty() { 0 } else { range.end };
+    // No tensor has usize::MAX heads: an index of that size stays outside although its successor does not exist.
+    inside("block.batch", at.batch.saturating_add(1), shape.batch_size)?;
+    inside("block.head", at.head.saturating_add(1), shape.num_heads)?;
+    inside("block.rows", end(&at.rows), shape.seq_len_q)?;
+    inside("block.keys", end(&at.keys), shape.seq_len_kv)?;
     let needed = checked_product(&[at.rows.len(), at.keys.len()], "probs")?;
     expect("probs.len", needed, probs.len())?;
     if needed == 0 {
