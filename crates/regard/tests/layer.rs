@@ -1,4 +1,4 @@
-//! Layers against PyTorch's numbers, and what positions do to their order.
+//! Layers and positions against PyTorch's and the papers' numbers, and what they do to order.
 #![allow(non_snake_case)]
 
 use fastrand::Rng;
@@ -148,6 +148,60 @@ fn attention__without_positions__is_permutation_equivariant_and_with_them_it_is_
 }
 
 #[test]
+fn rotary__both_pairings_and_an_offset__agree_with_the_formula() {
+    let golden = Golden::open("layer/rotary.safetensors");
+    let input = golden.f32s("input");
+    for (name, pairs) in [("half_split", RotaryPairs::HalfSplit), ("interleaved", RotaryPairs::Interleaved)] {
+        let rotary = RotaryPositions::new(8, 8, 10_000.0, pairs).unwrap();
+        for offset in [0, 100] {
+            let mut rows = input.clone();
+            rows.chunks_exact_mut(8).enumerate().for_each(|(p, row)| rotary.at(p + offset).apply(row));
+            let expected = golden.numbers(&format!("{name}.offset{offset}"));
+            assert_close(&format!("{name} at {offset}"), &rows, &expected, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn rotary__scores__depend_on_the_distance_alone_and_norms_stay() {
+    let rotary = RotaryPositions::new(16, 12, 10_000.0, RotaryPairs::Interleaved).unwrap();
+    let row = |seed: f32| (0..16).map(|i| (i as f32 + seed).sin()).collect::<Vec<f32>>();
+    let at = |position: usize, mut row: Vec<f32>| {
+        rotary.at(position).apply(&mut row);
+        row
+    };
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+    let near = dot(&at(5, row(0.3)), &at(2, row(0.9)));
+    let far = dot(&at(1005, row(0.3)), &at(1002, row(0.9)));
+    assert!((near - far).abs() < 1e-5, "{near} {far}");
+    let turned = at(77, row(0.3));
+    assert!((dot(&turned, &turned) - dot(&row(0.3), &row(0.3))).abs() < 1e-5);
+    assert_eq!(turned[12..], row(0.3)[12..]);
+    assert!(RotaryPositions::new(16, 7, 10_000.0, RotaryPairs::HalfSplit).is_err());
+    assert!(RotaryPositions::new(16, 18, 10_000.0, RotaryPairs::HalfSplit).is_err());
+    assert!(RotaryPositions::new(16, 16, f32::NAN, RotaryPairs::HalfSplit).is_err());
+}
+
+#[test]
+fn sinusoidal__formula_of_the_paper__agrees() {
+    let golden = Golden::open("layer/sinusoidal.safetensors");
+    let [positions, model_dim] = size(&golden, "positions");
+    let mut rows = vec![0.0; positions * model_dim];
+    SinusoidalPositions::new(model_dim).add_to(&mut rows, [1, positions], 0).unwrap();
+    assert_close("sinusoidal", &rows, &golden.numbers("positions"), 1e-7);
+}
+
+#[test]
+fn learned__position_beyond_the_table__is_an_error() {
+    let learned = LearnedPositions::new(vec![1.0; 4 * 3], 4, 3).unwrap();
+    let mut rows = vec![0.5; 2 * 3 * 3];
+    learned.add_to(&mut rows, [2, 3], 1).unwrap();
+    assert!(rows.iter().all(|&x| x == 1.5));
+    let error = learned.add_to(&mut rows, [2, 3], 2).unwrap_err();
+    assert_eq!(error, AttentionError::OutOfBounds { what: "positions", needed: 5, found: 4 });
+}
+
+#[test]
 fn layer__sizes_that_do_not_fit__are_typed_errors() {
     let linear = |i: usize, o: usize| Linear::new(vec![0.0; i * o], None, i, o).unwrap();
     let new = |q, k, v, o, heads| MultiHeadAttention::new(q, k, v, o, heads).unwrap_err().to_string();
@@ -285,4 +339,56 @@ fn multi_head_attention__values_without_elements__give_the_output_bias() {
     let layer = MultiHeadAttention::new(query, key, value, output, [2, 2]).unwrap();
     let output = layer.forward(&[1.0; 6], [1, 3], &AttentionConfig::new()).unwrap();
     assert_eq!(output, [3.0, 4.0, 3.0, 4.0, 3.0, 4.0]);
+}
+
+#[test]
+fn safetensors__pytorchs_names__are_the_layer_from_slices() {
+    let numbers = |len: usize, seed: usize| {
+        (0..len).map(|i| ((i * 7 + seed * 5) % 13) as f32 / 8.0 - 0.75).collect::<Vec<_>>()
+    };
+    let linear = |inputs, seed, bias| Linear::new(numbers(inputs * 6, seed), bias, inputs, 6).unwrap();
+    let bias = numbers(18, 5);
+    let part = |i: usize| Some(bias[i * 6..][..6].to_vec());
+    let layer = |kv_dim: usize| {
+        let (query, key, value) =
+            (linear(6, 1, part(0)), linear(kv_dim, 2, part(1)), linear(kv_dim, 3, part(2)));
+        MultiHeadAttention::new(query, key, value, linear(6, 4, None), [3, 3]).unwrap()
+    };
+    let load = |tensors: &[(&str, &[usize], Vec<f32>)]| {
+        let bytes = file(tensors, None);
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        MultiHeadAttention::from_safetensors(&file, "attn.", [3, 3])
+    };
+    let stacked = [numbers(36, 1), numbers(36, 2), numbers(36, 3)].concat();
+    let together: Vec<(&str, &[usize], Vec<f32>)> = vec![
+        ("attn.in_proj_weight", &[18, 6], stacked),
+        ("attn.in_proj_bias", &[18], bias.clone()),
+        ("attn.out_proj.weight", &[6, 6], numbers(36, 4)),
+    ];
+    assert_eq!(load(&together).unwrap(), layer(6));
+
+    // kdim = vdim = 4: three weights, one bias.
+    let mut apart: Vec<(&str, &[usize], Vec<f32>)> = vec![
+        ("attn.q_proj_weight", &[6, 6], numbers(36, 1)),
+        ("attn.k_proj_weight", &[6, 4], numbers(24, 2)),
+        ("attn.v_proj_weight", &[6, 4], numbers(24, 3)),
+        ("attn.in_proj_bias", &[18], bias.clone()),
+        ("attn.out_proj.weight", &[6, 6], numbers(36, 4)),
+    ];
+    let found = load(&apart).unwrap();
+    assert_eq!(found, layer(4));
+    assert_eq!((found.model_dim(), found.kv_model_dim(), found.value_head_dim()), (6, 4, 2));
+
+    apart[3] = ("attn.in_proj_bias", &[17], numbers(17, 5));
+    let error = load(&apart).unwrap_err().to_string();
+    assert_eq!(error, "weight attn.in_proj_bias: expected shape [18], found [17]");
+    let error = load(&[&apart[..2], &apart[4..]].concat()).unwrap_err().to_string();
+    assert!(error.starts_with("weight attn.v_proj_weight:"), "{error}");
+
+    // A key and value without a position would change every output: they must not be ignored.
+    for name in ["attn.bias_k", "attn.bias_v"] {
+        let with_bias = [&together[..], &[(name, &[1, 1, 6][..], numbers(6, 6))]].concat();
+        let error = load(&with_bias).unwrap_err();
+        assert!(matches!(&error, AttentionError::Weight { name: found, .. } if found == name), "{error}");
+    }
 }

@@ -6,63 +6,14 @@
 
 mod common;
 
-use std::collections::HashMap;
-use std::path::Path;
-
+use common::onnx::{Case, Stored};
 use common::{TestElement, isas};
 use regard::{
     AttentionConfig, AttentionOutput, HeadBlock, Isa, Layout, Mask, QueryPosition, TensorView, TensorViewMut,
     Window, Workspace, attention_probs, attention_with, bf16, f16,
 };
-use safetensors::SafeTensors;
-use serde_json::Value;
-
-/// A stored tensor, widened to f32.
-#[derive(Debug)]
-struct Stored {
-    dtype: String,
-    shape: Vec<usize>,
-    numbers: Vec<f32>,
-}
-
-fn widen(dtype: &str, bytes: &[u8]) -> Vec<f32> {
-    let u16s = || bytes.as_chunks::<2>().0.iter().map(|&bytes| u16::from_le_bytes(bytes));
-    match dtype {
-        "float32" => bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
-        "float16" => u16s().map(|bits| f16::from_bits(bits).to_f32()).collect(),
-        "bfloat16" => u16s().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
-        "int64" => bytes.as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes) as f32).collect(),
-        "bool" => bytes.iter().map(|&byte| f32::from(byte)).collect(),
-        other => panic!("dtype {other}"),
-    }
-}
-
-struct Case {
-    name: String,
-    entry: Value,
-    tensors: HashMap<String, Stored>,
-}
 
 impl Case {
-    fn read(folder: &Path, entry: &Value) -> Self {
-        let name = entry["name"].as_str().unwrap().to_owned();
-        let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let mut tensors = HashMap::new();
-        for (key, described) in entry["tensors"].as_object().unwrap() {
-            let dtype = described["dtype"].as_str().unwrap().to_owned();
-            let view = file.tensor(key).unwrap();
-            let (shape, numbers) = (view.shape().to_vec(), widen(&dtype, view.data()));
-            tensors.insert(key.clone(), Stored { dtype, shape, numbers });
-        }
-        Self { name, entry: entry.clone(), tensors }
-    }
-
-    /// A numeric attribute, or the operator's default.
-    fn attribute(&self, name: &str, default: f64) -> f64 {
-        self.entry["attributes"].get(name).map_or(default, |number| number.as_f64().unwrap())
-    }
-
     /// Query, key or value as the attention calls take it: 3D tensors hold their heads side by side.
     fn heads<T: TestElement>(&self, key: &str, num_heads: &str) -> Heads<T> {
         let Stored { shape, numbers, .. } = &self.tensors[key];
@@ -222,7 +173,7 @@ fn run<T: TestElement>(case: &Case, isa: Isa) -> Result<(), String> {
     attention_with(q, k, value.view(), target, &config, &mut Workspace::new()).map_err(|e| e.to_string())?;
 
     let close = |found: &[T], name| {
-        let [rtol, atol] = ["rtol", "atol"].map(|name| case.entry[name].as_f64().unwrap());
+        let [rtol, atol] = case.tolerance();
         compare(found, &case.tensors[name], rtol, atol).map_err(|e| format!("{name}, {e}"))
     };
     close(&output, "output.0")?;
@@ -266,23 +217,15 @@ fn run<T: TestElement>(case: &Case, isa: Isa) -> Result<(), String> {
 
 #[test]
 fn attention__official_onnx_cases__agree() {
-    let Some(folder) = std::env::var_os("REGARD_ONNX") else {
-        regard_testkit::skip("REGARD_ONNX is not set; golden/README.md says how to write the ONNX cases");
-        return;
-    };
-    let folder = Path::new(&folder).join("Attention");
-    let document = std::fs::read_to_string(folder.join("cases.json")).unwrap();
-    let document: Value = serde_json::from_str(&document).unwrap();
-    let cases = document["cases"].as_array().unwrap();
+    let Some(cases) = common::onnx::cases("Attention") else { return };
     assert!(cases.len() >= 93, "onnx 1.23 has 93 cases");
     let mut failures = Vec::new();
-    for entry in cases {
-        let case = Case::read(&folder, entry);
+    for case in &cases {
         let failed = isas().into_iter().find_map(|isa| {
             let result = match case.tensors["input.0"].dtype.as_str() {
-                "float32" => run::<f32>(&case, isa),
-                "float16" => run::<f16>(&case, isa),
-                "bfloat16" => run::<bf16>(&case, isa),
+                "float32" => run::<f32>(case, isa),
+                "float16" => run::<f16>(case, isa),
+                "bfloat16" => run::<bf16>(case, isa),
                 other => Err(format!("dtype {other}")),
             };
             result.err().map(|error| format!("{}, {isa}: {error}", case.name))

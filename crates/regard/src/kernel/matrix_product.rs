@@ -2,39 +2,51 @@
 
 use gemm::Parallelism;
 
-/// A row-major matrix: element (i, j) is `data[i · stride + j]`.
+/// A whole slice as a matrix: element (i, j) is `data[i · strides[0] + j · strides[1]]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
+    data: &'a [f32],
+    /// Rows, columns.
+    shape: [usize; 2],
+    strides: [usize; 2],
 }
 
-/// `output += left · rightᵀ`: left `[m, k]`, right `[n, k]`, output `[m, n]`, all row-major and contiguous.
+impl<'a> Matrix<'a> {
+    /// A contiguous row-major matrix of `[rows, columns]`.
+    ///
+    /// # Panics
+    /// If the slice's length is not the product of the shape.
+    pub(crate) fn new(data: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
+        assert_eq!(rows.checked_mul(columns), Some(data.len()), "matrix of {rows} × {columns}");
+        Self { data, shape: [rows, columns], strides: [columns, 1] }
+    }
+
+    /// The transpose, over the same slice.
+    pub(crate) fn transposed(self) -> Self {
+        let ([rows, columns], [row, column]) = (self.shape, self.strides);
+        Self { shape: [columns, rows], strides: [column, row], ..self }
+    }
+}
+
+/// `output += left · right`: left `[m, k]`, right `[k, n]`, output `[m, n]`, row-major and contiguous.
 ///
-/// The bits do not depend on `num_workers`.
+/// The bits do not depend on `num_workers`: threads share out tiles of the output, and each element is summed
+/// over k in one order.
 ///
 /// # Panics
-/// If a slice's length does not match the sizes.
-pub(crate) fn add_product_transposed(
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    output: &mut [f32],
-    num_workers: usize,
-) {
-    let (m, n, k) = (left.rows, right.rows, left.columns);
-    let len = |rows: usize, columns: usize| rows.checked_mul(columns).expect("matrix size overflows");
-    assert_eq!(right.columns, k, "matrix product: inner sizes");
-    assert_eq!(left.data.len(), len(m, k), "matrix product: left");
-    assert_eq!(right.data.len(), len(n, k), "matrix product: right");
-    assert_eq!(output.len(), len(m, n), "matrix product: output");
+/// If the sizes do not match.
+pub(crate) fn add_product(left: Matrix<'_>, right: Matrix<'_>, output: &mut [f32], num_workers: usize) {
+    let ([m, k], [inner, n]) = (left.shape, right.shape);
+    assert_eq!(inner, k, "matrix product: inner sizes");
+    assert_eq!(m.checked_mul(n), Some(output.len()), "matrix product: output of {m} × {n}");
     if m == 0 || n == 0 || k == 0 {
         return;
     }
     let parallelism = if num_workers > 1 { Parallelism::Rayon(num_workers) } else { Parallelism::None };
-    // SAFETY: all three matrices are whole slices of the sizes asserted above, with strides (k, 1), (1, k) as
-    // the transpose, and (n, 1); sizes and strides fit isize because slices do. The output is borrowed
-    // mutably, so it overlaps neither input.
+    // SAFETY: a `Matrix` is a whole slice whose length is the product of its shape, with the strides of its
+    // row-major order or, transposed, of that order's transpose; the output's length is asserted above and its
+    // strides are (n, 1). So every index is inside its slice, and sizes and strides fit isize because slices do.
+    // The output is borrowed mutably, so it overlaps neither input.
     unsafe {
         gemm::gemm(
             m,
@@ -45,11 +57,11 @@ pub(crate) fn add_product_transposed(
             n as isize,
             true,
             left.data.as_ptr(),
-            1,
-            k as isize,
+            left.strides[1] as isize,
+            left.strides[0] as isize,
             right.data.as_ptr(),
-            k as isize,
-            1,
+            right.strides[1] as isize,
+            right.strides[0] as isize,
             1.0f32,
             1.0f32,
             false,

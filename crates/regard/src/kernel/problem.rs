@@ -41,3 +41,23 @@ impl ScaleParts {
         Self { query: (power as f32).copysign(config.scale), score: (scale.abs() / power * unit) as f32 }
     }
 }
+
+/// A scale in two parts for gradients, about as large as each other, such that neither a sum of score gradients
+/// times inputs nor its product with the rest overflows before the gradient itself would.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct GradientScale {
+    /// Multiplies score gradients: a power of two, so exact; 0 if the scale is.
+    pub(super) score: f32,
+    /// Multiplies sums: the rest, with the sign.
+    pub(super) sum: f32,
+}
+
+impl GradientScale {
+    pub(super) fn new(scale: f32) -> Self {
+        if scale == 0.0 {
+            return Self { score: 0.0, sum: 1.0 };
+        }
+        let power = (f64::from(scale.abs()).log2() / 2.0).floor().exp2();
+        Self { score: power as f32, sum: (f64::from(scale) / power) as f32 }
+    }
+}

@@ -17,7 +17,7 @@ pub struct Workspace {
 }
 
 /// `len` zeros, or an error where memory is short.
-pub(super) fn zeroed(len: usize) -> Result<Vec<f32>, AttentionError> {
+pub(crate) fn zeroed(len: usize) -> Result<Vec<f32>, AttentionError> {
     let mut numbers = Vec::new();
     grow(&mut numbers, len)?;
     Ok(numbers)

@@ -1,14 +1,13 @@
 use std::ops::Range;
 
 use super::linear::Linear;
-use crate::attention::{AttentionOutput, attention_with};
+use super::projection::{Attended, Projection, Slab};
 use crate::config::AttentionConfig;
 use crate::error::AttentionError;
-use crate::kernel::Workspace;
+use crate::kernel::{Workspace, zeroed};
 use crate::parallelism::Parallelism;
-use crate::position::RotaryPositions;
 use crate::shape::expect;
-use crate::view::{Layout, TensorView, TensorViewMut, checked_product};
+use crate::view::checked_product;
 
 /// Multi-head attention with its projections (Vaswani et al. 2017, §3.2.2):
 /// concat(head₁ … head_h)·W_O, head_i = attention(x·W_Qⁱ, y·W_Kⁱ, y·W_Vⁱ).
@@ -31,6 +30,8 @@ use crate::view::{Layout, TensorView, TensorViewMut, checked_product};
 #[derive(Debug, Clone, PartialEq)]
 pub struct MultiHeadAttention {
     inputs: InputProjections,
+    /// Whether query, key and value were given a bias; where projections share a matrix, the others' is 0.
+    has_bias: [bool; 3],
     output: Linear,
     num_heads: usize,
     num_kv_heads: usize,
@@ -46,6 +47,14 @@ enum InputProjections {
     /// Keys and values read another size than queries: query, then key and value side by side.
     Apart { query: Linear, key_value: Linear },
 }
+
+/// The names of a layer's parameters, projection by projection.
+pub(super) const PARAMETERS: [[&str; 2]; 4] = [
+    ["query.weight", "query.bias"],
+    ["key.weight", "key.bias"],
+    ["value.weight", "value.bias"],
+    ["output.weight", "output.bias"],
+];
 
 impl MultiHeadAttention {
     /// A layer from its four projections and `[num_heads, num_kv_heads]`.
@@ -81,12 +90,13 @@ impl MultiHeadAttention {
         if head_dim == 0 {
             return Err(AttentionError::ZeroHeadDim);
         }
+        let has_bias = [&query, &key, &value].map(|linear| linear.bias().is_some());
         let inputs = if query.in_features() == key.in_features() {
             InputProjections::Fused(Linear::stack(&[&query, &key, &value])?)
         } else {
             InputProjections::Apart { query, key_value: Linear::stack(&[&key, &value])? }
         };
-        Ok(Self { inputs, output, num_heads, num_kv_heads, head_dim, value_head_dim })
+        Ok(Self { inputs, has_bias, output, num_heads, num_kv_heads, head_dim, value_head_dim })
     }
 
     /// Query heads.
@@ -104,9 +114,76 @@ impl MultiHeadAttention {
         self.head_dim
     }
 
+    /// Elements of a value.
+    pub fn value_head_dim(&self) -> usize {
+        self.value_head_dim
+    }
+
+    /// Elements of an input row that queries are projected from.
+    pub fn model_dim(&self) -> usize {
+        self.input_parts()[0].0.in_features()
+    }
+
+    /// Elements of an input row that keys and values are projected from.
+    pub fn kv_model_dim(&self) -> usize {
+        self.input_parts()[1].0.in_features()
+    }
+
     /// The output projection.
     pub fn output_projection(&self) -> &Linear {
         &self.output
+    }
+
+    /// Every weight and bias by name, to be trained: `query.weight`, `query.bias`, then those of `key`, `value` and
+    /// `output`, each in the shape that [`Self::new`] names; a bias only where there is one.
+    ///
+    /// [`MultiHeadAttentionGradients::parameters`](super::MultiHeadAttentionGradients::parameters) are in the same
+    /// order.
+    pub fn parameters_mut(&mut self) -> Vec<(&'static str, &mut [f32])> {
+        let [query_len, key_len, value_len] = self.part_lens();
+        let [query, key, value] = match &mut self.inputs {
+            InputProjections::Fused(linear) => linear.split_mut([query_len, key_len, value_len]),
+            InputProjections::Apart { query, key_value } => {
+                let [query] = query.split_mut([query_len]);
+                let [key, value] = key_value.split_mut([key_len, value_len]);
+                [query, key, value]
+            }
+        };
+        let [output] = self.output.split_mut([self.output.out_features()]);
+        let has_bias = self.has_bias.into_iter().chain([true]);
+        let parts = [query, key, value, output].into_iter().zip(has_bias).zip(PARAMETERS);
+        parts
+            .flat_map(|(((weight, bias), has_bias), names)| {
+                let bias = bias.filter(|_| has_bias);
+                [Some(weight), bias].into_iter().zip(names).filter_map(|(part, name)| Some((name, part?)))
+            })
+            .collect()
+    }
+
+    /// The matrix of the query, key and value projection, and the output features that are theirs in it.
+    pub(super) fn input_parts(&self) -> [(&Linear, Range<usize>); 3] {
+        let [query_len, key_len, value_len] = self.part_lens();
+        let (query, key_value, key_start) = match &self.inputs {
+            InputProjections::Fused(linear) => (linear, linear, query_len),
+            InputProjections::Apart { query, key_value } => (query, key_value, 0),
+        };
+        let value_start = key_start + key_len;
+        [
+            (query, 0..query_len),
+            (key_value, key_start..value_start),
+            (key_value, value_start..value_start + value_len),
+        ]
+    }
+
+    /// Whether query, key and value have a bias.
+    pub(super) fn has_input_bias(&self) -> [bool; 3] {
+        self.has_bias
+    }
+
+    /// Elements of all queries, all keys and all values of one position.
+    fn part_lens(&self) -> [usize; 3] {
+        let kv_heads = self.num_kv_heads;
+        [self.num_heads * self.head_dim, kv_heads * self.head_dim, kv_heads * self.value_head_dim]
     }
 
     /// Self-attention: input `[batch_size, seq_len, model_dim]` (`size` gives the first two), output
@@ -156,10 +233,13 @@ impl MultiHeadAttention {
         let InputProjections::Fused(linear) = &self.inputs else {
             return self.project_cross(input, input, [batch_size, seq_len, seq_len], parallelism);
         };
-        let rows = checked_product(&[batch_size, seq_len], "input")?;
-        let data = project_rows(linear, 0..linear.out_features(), (input, rows), parallelism)?;
         let row_len = linear.out_features();
-        Ok(self.projection(data, [batch_size, seq_len, seq_len], [(0, row_len), (self.query_len(), row_len)]))
+        let rows = checked_product(&[batch_size, seq_len], "input")?;
+        expect("input.len", checked_product(&[rows, linear.in_features()], "input")?, input.len())?;
+        let mut data = zeroed(checked_product(&[rows, row_len], "projection")?)?;
+        linear.forward(input, &mut data, parallelism)?;
+        let [query_len, ..] = self.part_lens();
+        Ok(self.projection(data, [batch_size, seq_len, seq_len], [(0, row_len), (query_len, row_len)]))
     }
 
     /// First step of cross-attention; sizes as in [`Self::forward_cross`].
@@ -173,28 +253,21 @@ impl MultiHeadAttention {
         size: [usize; 3],
         parallelism: Parallelism,
     ) -> Result<Projection, AttentionError> {
-        let query_len = self.query_len();
-        let ((query, query_features), (key_value, key_value_features)) = match &self.inputs {
-            InputProjections::Apart { query, key_value } => {
-                ((query, 0..query_len), (key_value, 0..key_value.out_features()))
-            }
-            InputProjections::Fused(linear) => {
-                ((linear, 0..query_len), (linear, query_len..linear.out_features()))
-            }
-        };
+        let [(query, query_features), (key_value, key_features), (_, value_features)] = self.input_parts();
+        let kv_features = key_features.start..value_features.end;
         let [batch_size, seq_len_q, seq_len_kv] = size;
+        let (query_len, kv_len) = (query_features.len(), kv_features.len());
         let q_rows = checked_product(&[batch_size, seq_len_q], "input")?;
         let kv_rows = checked_product(&[batch_size, seq_len_kv], "memory")?;
-        let kv_len = key_value_features.len();
-        let mut data = project_rows(query, query_features, (input, q_rows), parallelism)?;
-        let start = data.len();
-        data.extend(project_rows(key_value, key_value_features, (memory, kv_rows), parallelism)?);
-        Ok(self.projection(data, size, [(0, query_len), (start, kv_len)]))
-    }
-
-    /// Elements of all queries of one position.
-    fn query_len(&self) -> usize {
-        self.num_heads * self.head_dim
+        expect("input.len", checked_product(&[q_rows, query.in_features()], "input")?, input.len())?;
+        expect("memory.len", checked_product(&[kv_rows, key_value.in_features()], "memory")?, memory.len())?;
+        let queries = checked_product(&[q_rows, query_len], "projection")?;
+        let len = checked_product(&[kv_rows, kv_len], "projection")?.checked_add(queries);
+        let mut data = zeroed(len.ok_or(AttentionError::SizeOverflow { what: "projection" })?)?;
+        let (q_data, kv_data) = data.split_at_mut(queries);
+        query.forward_features(query_features, input, q_data, parallelism)?;
+        key_value.forward_features(kv_features, memory, kv_data, parallelism)?;
+        Ok(self.projection(data, size, [(0, query_len), (queries, kv_len)]))
     }
 
     /// Names the parts of projected rows: queries and keys start at the given places, in rows of the given
@@ -206,16 +279,15 @@ impl MultiHeadAttention {
         [(query, query_row), (key, kv_row)]: [(usize, usize); 2],
     ) -> Projection {
         let slab = |start, seq: usize, row: usize, heads: usize, dim: usize| {
-            let strides = [seq * row, dim, row, 1];
-            Slab { start, shape: [batch, heads, seq, dim], strides }
+            Slab::new(start, [batch, heads, seq, dim], row)
         };
         let value = key + self.num_kv_heads * self.head_dim;
-        Projection {
-            data,
-            query: slab(query, seq_len_q, query_row, self.num_heads, self.head_dim),
-            key: slab(key, seq_len_kv, kv_row, self.num_kv_heads, self.head_dim),
-            value: slab(value, seq_len_kv, kv_row, self.num_kv_heads, self.value_head_dim),
-        }
+        let slabs = [
+            slab(query, seq_len_q, query_row, self.num_heads, self.head_dim),
+            slab(key, seq_len_kv, kv_row, self.num_kv_heads, self.head_dim),
+            slab(value, seq_len_kv, kv_row, self.num_kv_heads, self.value_head_dim),
+        ];
+        Projection::new(data, slabs)
     }
 
     /// Last step: the output projection, `[batch_size, seq_len_q, out_features]`.
@@ -227,127 +299,12 @@ impl MultiHeadAttention {
         attended: &Attended,
         parallelism: Parallelism,
     ) -> Result<Vec<f32>, AttentionError> {
-        let [batch_size, _, seq_len_q, _] = attended.shape;
-        let input = (attended.output.as_slice(), checked_product(&[batch_size, seq_len_q], "output")?);
-        project_rows(&self.output, 0..self.output.out_features(), input, parallelism)
-    }
-}
-
-fn project_rows(
-    linear: &Linear,
-    features: Range<usize>,
-    (input, rows): (&[f32], usize),
-    parallelism: Parallelism,
-) -> Result<Vec<f32>, AttentionError> {
-    expect("input.len", checked_product(&[rows, linear.in_features()], "input")?, input.len())?;
-    let mut output = vec![0.0; checked_product(&[rows, features.len()], "projection")?];
-    linear.forward_features(features, input, &mut output, parallelism)?;
-    Ok(output)
-}
-
-/// Where one of query, key and value lies in a projection.
-#[derive(Debug, Clone, PartialEq)]
-struct Slab {
-    start: usize,
-    shape: [usize; 4],
-    strides: [usize; 4],
-}
-
-/// Queries, keys and values of every head, as the projections wrote them: no copy lies between them and the
-/// kernel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Projection {
-    data: Vec<f32>,
-    query: Slab,
-    key: Slab,
-    value: Slab,
-}
-
-impl Projection {
-    /// `[batch_size, num_heads, seq_len_q, head_dim]`.
-    pub fn query(&self) -> TensorView<'_, f32> {
-        self.view(&self.query)
-    }
-
-    /// `[batch_size, num_kv_heads, seq_len_kv, head_dim]`.
-    pub fn key(&self) -> TensorView<'_, f32> {
-        self.view(&self.key)
-    }
-
-    /// `[batch_size, num_kv_heads, seq_len_kv, value_head_dim]`.
-    pub fn value(&self) -> TensorView<'_, f32> {
-        self.view(&self.value)
-    }
-
-    fn view(&self, slab: &Slab) -> TensorView<'_, f32> {
-        let empty = slab.shape.contains(&0);
-        let data = if empty { &[] } else { &self.data[slab.start..] };
-        TensorView::with_strides(data, slab.shape, slab.strides).expect("a projection holds its own slabs")
-    }
-
-    /// Rotates queries and keys by their positions; the first query is at position `first[0]`, the first key
-    /// at `first[1]`.
-    ///
-    /// # Errors
-    /// [`AttentionError::ShapeMismatch`] if the rotation is for another head_dim.
-    pub fn rotate(&mut self, rotary: &RotaryPositions, first: [usize; 2]) -> Result<(), AttentionError> {
-        for (slab, first) in [&self.query, &self.key].into_iter().zip(first) {
-            let [batches, heads, seq, dim] = slab.shape;
-            expect("rotary.head_dim", rotary.head_dim(), dim)?;
-            for position in 0..seq {
-                let turn = rotary.at(first.saturating_add(position));
-                for (batch, head) in (0..batches).flat_map(|b| (0..heads).map(move |h| (b, h))) {
-                    let at = batch * slab.strides[0] + head * slab.strides[1] + position * slab.strides[2];
-                    turn.apply(&mut self.data[slab.start + at..][..dim]);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Second step: attention of every head, heads side by side in each row.
-    ///
-    /// # Errors
-    /// [`AttentionError`] of the call.
-    pub fn attend(
-        &self,
-        config: &AttentionConfig<'_>,
-        workspace: &mut Workspace,
-    ) -> Result<Attended, AttentionError> {
-        let [batch, heads, seq, _] = self.query.shape;
-        let shape = [batch, heads, seq, self.value.shape[3]];
-        let mut output = vec![0.0; checked_product(&shape, "output")?];
-        let mut log_sum_exp = vec![0.0; batch * heads * seq];
-        let target = AttentionOutput {
-            output: TensorViewMut::new(&mut output, shape, Layout::BatchSeqHeadDim)?,
-            log_sum_exp: Some(&mut log_sum_exp),
-        };
-        attention_with(self.query(), self.key(), self.value(), target, config, workspace)?;
-        Ok(Attended { output, log_sum_exp, shape })
-    }
-}
-
-/// What the heads computed, before the output projection.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Attended {
-    output: Vec<f32>,
-    log_sum_exp: Vec<f32>,
-    shape: [usize; 4],
-}
-
-impl Attended {
-    /// `[batch_size, seq_len_q, num_heads, value_head_dim]`, contiguous.
-    pub fn output(&self) -> &[f32] {
-        &self.output
-    }
-
-    /// `[batch_size, num_heads, seq_len_q]`.
-    pub fn log_sum_exp(&self) -> &[f32] {
-        &self.log_sum_exp
-    }
-
-    /// The output as `[batch_size, num_heads, seq_len_q, value_head_dim]`.
-    pub fn view(&self) -> TensorView<'_, f32> {
-        TensorView::new(&self.output, self.shape, Layout::BatchSeqHeadDim).expect("output has its own shape")
+        let [batch_size, heads, seq_len_q, dim] = attended.view().shape();
+        expect("attended.num_heads", self.num_heads, heads)?;
+        expect("attended.value_head_dim", self.value_head_dim, dim)?;
+        let shape = [batch_size, seq_len_q, self.output.out_features()];
+        let mut output = zeroed(checked_product(&shape, "output")?)?;
+        self.output.forward(attended.output(), &mut output, parallelism)?;
+        Ok(output)
     }
 }

@@ -24,12 +24,19 @@ impl Linear {
 }
 
 impl MultiHeadAttention {
-    /// A layer by the names of PyTorch or Hugging Face, each after `prefix` (`""`, or one that ends in a dot):
-    /// `in_proj_weight`, `in_proj_bias` and `out_proj` (`torch.nn.MultiheadAttention`), or `q_proj`, `k_proj`,
-    /// `v_proj` and `o_proj` or `out_proj`. `heads` is `[num_heads, num_kv_heads]`.
+    /// A layer by the names of PyTorch or Hugging Face, each after `prefix` (`""`, or one that ends in a dot).
+    /// `heads` is `[num_heads, num_kv_heads]`.
+    ///
+    /// | from | weights | biases, if any |
+    /// |---|---|---|
+    /// | `torch.nn.MultiheadAttention` | `in_proj_weight`, `out_proj.weight` | `in_proj_bias`, `out_proj.bias` |
+    /// | the same with `kdim` = `vdim` | `{q,k,v}_proj_weight`, `out_proj.weight` | `in_proj_bias`, `out_proj.bias` |
+    /// | Hugging Face | `{q,k,v}_proj.weight`, `{o,out}_proj.weight` | `{q,k,v}_proj.bias`, `{o,out}_proj.bias` |
     ///
     /// # Errors
-    /// [`AttentionError::Weight`] naming the tensor; otherwise as [`MultiHeadAttention::new`].
+    /// [`AttentionError::Weight`] naming the tensor: one that is missing or does not fit, or PyTorch's `bias_k` or
+    /// `bias_v` (`add_bias_kv`), a key and value of no position, which this layer does not have. Otherwise as
+    /// [`MultiHeadAttention::new`].
     pub fn from_safetensors(
         file: &SafeTensors<'_>,
         prefix: &str,
@@ -38,24 +45,63 @@ impl MultiHeadAttention {
         let named = |name: &str| Linear::from_safetensors(file, &format!("{prefix}{name}"));
         let has = |name: &str| file.tensor(&format!("{prefix}{name}")).is_ok();
         let output = if has("o_proj.weight") { named("o_proj")? } else { named("out_proj")? };
-        if !has("in_proj_weight") {
-            return Self::new(named("q_proj")?, named("k_proj")?, named("v_proj")?, output, heads);
+        if let Some(name) = ["bias_k", "bias_v"].into_iter().find(|name| has(name)) {
+            let problem = "a learnt key and value of no position (add_bias_kv) is not supported".to_owned();
+            return Err(AttentionError::Weight { name: format!("{prefix}{name}"), problem });
         }
-        let (weight, bias) = (format!("{prefix}in_proj_weight"), format!("{prefix}in_proj_bias"));
-        let ([rows, model_dim], numbers) = read_matrix(file, &weight)?;
-        if !rows.is_multiple_of(3) {
-            let problem =
-                format!("expected query, key and value rows of equal number, found {rows} rows in all");
-            return Err(AttentionError::Weight { name: weight, problem });
-        }
-        let bias = file.tensor(&bias).is_ok().then(|| read_vector(file, &bias, rows)).transpose()?;
-        let part = |i: usize| {
-            let (from, to) = (i * (rows / 3), (i + 1) * (rows / 3));
-            let bias = bias.as_ref().map(|bias| bias[from..to].to_vec());
-            Linear::new(numbers[from * model_dim..to * model_dim].to_vec(), bias, model_dim, rows / 3)
+        let parts = if has("in_proj_weight") {
+            stacked_parts(file, prefix)?
+        } else if has("q_proj_weight") {
+            separate_parts(file, prefix)?
+        } else {
+            [named("q_proj")?, named("k_proj")?, named("v_proj")?]
         };
-        Self::new(part(0)?, part(1)?, part(2)?, output, heads)
+        let [query, key, value] = parts;
+        Self::new(query, key, value, output, heads)
     }
+}
+
+/// PyTorch's query, key and value projections of one input size, one above the other in one matrix.
+fn stacked_parts(file: &SafeTensors<'_>, prefix: &str) -> Result<[Linear; 3], AttentionError> {
+    let name = format!("{prefix}in_proj_weight");
+    let ([rows, model_dim], numbers) = read_matrix(file, &name)?;
+    if !rows.is_multiple_of(3) {
+        let problem = format!("expected query, key and value rows of equal number, found {rows} rows in all");
+        return Err(AttentionError::Weight { name, problem });
+    }
+    let features = rows / 3;
+    let [query, key, value] = stacked_biases(file, prefix, [features; 3])?;
+    let part = |index: usize, bias| {
+        let weight = &numbers[index * features * model_dim..][..features * model_dim];
+        Linear::new(weight.to_vec(), bias, model_dim, features)
+    };
+    Ok([part(0, query)?, part(1, key)?, part(2, value)?])
+}
+
+/// PyTorch's projections where keys and values have a size of their own (`kdim`, `vdim`): three matrices, but one
+/// bias.
+fn separate_parts(file: &SafeTensors<'_>, prefix: &str) -> Result<[Linear; 3], AttentionError> {
+    let read = |name: &str| read_matrix(file, &format!("{prefix}{name}"));
+    let (query, key, value) = (read("q_proj_weight")?, read("k_proj_weight")?, read("v_proj_weight")?);
+    let [q_bias, k_bias, v_bias] = stacked_biases(file, prefix, [query.0[0], key.0[0], value.0[0]])?;
+    let part = |(shape, weight): ([usize; 2], _), bias| Linear::new(weight, bias, shape[1], shape[0]);
+    Ok([part(query, q_bias)?, part(key, k_bias)?, part(value, v_bias)?])
+}
+
+/// PyTorch's `in_proj_bias`, if there is one, in its three parts.
+fn stacked_biases(
+    file: &SafeTensors<'_>,
+    prefix: &str,
+    [query, key, value]: [usize; 3],
+) -> Result<[Option<Vec<f32>>; 3], AttentionError> {
+    let name = format!("{prefix}in_proj_bias");
+    if file.tensor(&name).is_err() {
+        return Ok([None, None, None]);
+    }
+    let len = query.checked_add(key).and_then(|len| len.checked_add(value));
+    let bias = read_vector(file, &name, len.ok_or(AttentionError::SizeOverflow { what: "in_proj_bias" })?)?;
+    let part = |start: usize, len: usize| Some(bias[start..start + len].to_vec());
+    Ok([part(0, query), part(query, key), part(query + key, value)])
 }
 
 fn read_matrix(file: &SafeTensors<'_>, name: &str) -> Result<([usize; 2], Vec<f32>), AttentionError> {

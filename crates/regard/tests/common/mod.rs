@@ -3,6 +3,7 @@
 
 pub mod cases;
 pub mod gradients;
+pub mod onnx;
 pub mod options;
 pub mod rows;
 pub mod special;

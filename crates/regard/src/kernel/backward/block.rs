@@ -63,7 +63,7 @@ impl RowBlock {
 /// What the score gradients are for.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Before {
-    /// Gradients of the products of query and key.
+    /// Gradients of the products of query and key, times a part of the scale (`GradientScale`).
     Cap,
     /// Gradients of what biases are added to.
     Bias,
@@ -157,6 +157,8 @@ fn row_gradients<S: Simd>(
     let lanes = S::F32_LANES;
     assert!(probs.len() == d_scores.len() && probs.len().is_multiple_of(lanes));
     let (delta, base, zero) = (simd.splat_f32s(delta), simd.splat_f32s(base), simd.splat_f32s(0.0));
+    let factor = if before == Before::Cap { problem.gradient_scale.score } else { 1.0 };
+    let factor = simd.splat_f32s(factor);
     for column in (0..probs.len()).step_by(lanes) {
         // SAFETY: column + lanes ≤ the length of both rows, a multiple of `lanes` (asserted).
         unsafe {
@@ -165,7 +167,8 @@ fn row_gradients<S: Simd>(
             // Rounding may leave a score above its log-sum-exp; NaN passes.
             let p = exp2_nonpositive(simd, simd.select_f32s(simd.greater_than_f32s(x, zero), zero, x));
             store(simd, prob, p);
-            store(simd, d_score, simd.mul_f32s(p, simd.sub_f32s(load(simd, d_score), delta)));
+            let gradient = simd.mul_f32s(p, simd.sub_f32s(load(simd, d_score), delta));
+            store(simd, d_score, simd.mul_f32s(gradient, factor));
         }
     }
     if dropout {

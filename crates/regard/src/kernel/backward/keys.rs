@@ -65,6 +65,8 @@ impl<I> KeyTask<'_, '_, I> {
             let d_key = &mut self.scratch.d_key[index * plan.padded_head_dim..][..plan.head_dim];
             d_key.iter_mut().for_each(|number| *number = self.problem.scaled(*number));
             let d_value = &mut self.scratch.d_value[index * plan.padded_value_dim..][..plan.value_dim];
+            // No −0: whether 0 was added to it depends on the path.
+            d_value.iter_mut().for_each(|number| *number += 0.0);
             let at = [job.head.batch, job.head.kv_head, block * BLOCK_KV + index];
             // SAFETY: every key of a head is in exactly one block of one partition, and each partition is taken by
             // exactly one worker (the queue).
@@ -76,7 +78,7 @@ impl<I> KeyTask<'_, '_, I> {
     }
 }
 
-/// Sums d_key (still without the scale) and d_value of one block of keys over all query rows in order; adds to
+/// Sums d_key (still without a part of the scale) and d_value of one block of keys over all query rows in order; adds to
 /// d_query, where it is given.
 #[inline(always)]
 fn key_block<S: Simd, const MR: usize>(

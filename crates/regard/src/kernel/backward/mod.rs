@@ -26,7 +26,7 @@ use self::queries::QueryTask;
 use super::dispatch::run;
 use super::isa::Isa;
 use super::plan::BLOCK_Q;
-use super::problem::ScaleParts;
+use super::problem::{GradientScale, ScaleParts};
 use super::rows::{RowNumbers, RowSink, RowSource};
 use super::scratch::Workspace;
 use super::workers::{Queue, TileShape, WORTH_A_THREAD, work};
@@ -71,6 +71,7 @@ struct GradientProblem<'a> {
     log_sum_exp: RowNumbers<'a>,
     d_log_sum_exp: Option<RowNumbers<'a>>,
     scale: ScaleParts,
+    gradient_scale: GradientScale,
 }
 
 /// A key head: which, and its place in the wave.
@@ -103,9 +104,9 @@ impl GradientProblem<'_> {
             .flat_map(move |member| (0..rows).step_by(BLOCK_Q).map(move |first| HeadRange { member, first }))
     }
 
-    /// A sum times the scale; never −0.
+    /// A sum times what its score gradients still lack of the scale; never −0.
     fn scaled(&self, sum: f32) -> f32 {
-        sum * self.config.scale + 0.0
+        sum * self.gradient_scale.sum + 0.0
     }
 }
 
@@ -170,6 +171,7 @@ impl BackwardCall<'_> {
             log_sum_exp: self.log_sum_exp,
             d_log_sum_exp: self.d_log_sum_exp,
             scale: ScaleParts::new(&self.config),
+            gradient_scale: GradientScale::new(self.config.scale),
         };
         let GradientSinks { d_query, d_key, d_value, mut biases, d_sinks } = sinks;
         if let Some(d_sinks) = d_sinks {
