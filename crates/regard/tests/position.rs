@@ -44,7 +44,7 @@ fn rotary(rotary_dim: usize, base: f32, pairs: RotaryPairs, scaling: RotaryScali
     RotaryPositions::new(32, rotary_dim, base, pairs).unwrap().with_scaling(scaling).unwrap()
 }
 
-fn normal_row(rng: &mut Rng, len: usize) -> Vec<f32> {
+fn random_row(rng: &mut Rng, len: usize) -> Vec<f32> {
     (0..len).map(|_| 2.0 * rng.f32() - 1.0).collect()
 }
 
@@ -101,7 +101,7 @@ fn rotary__scores_in_every_scaling__depend_on_the_distance_alone() {
     for (name, base, rotary_dim, scaling) in scalings() {
         for (form, pairs) in PAIRS {
             let rotary = rotary(rotary_dim, base, pairs, scaling);
-            let (query, key) = (normal_row(&mut rng, 32), normal_row(&mut rng, 32));
+            let (query, key) = (random_row(&mut rng, 32), random_row(&mut rng, 32));
             let at = |position: usize, row: &[f32]| {
                 let mut row = row.to_vec();
                 rotary.at(position).apply(&mut row);
@@ -141,7 +141,7 @@ fn rotation__backward__is_the_transpose_and_the_derivative() {
     for (name, base, rotary_dim, scaling) in scalings() {
         for (form, pairs) in PAIRS {
             let rotation = rotary(rotary_dim, base, pairs, scaling).at(rng.usize(..100_000));
-            let (row, d_output) = (normal_row(&mut rng, 32), normal_row(&mut rng, 32));
+            let (row, d_output) = (random_row(&mut rng, 32), random_row(&mut rng, 32));
             let apply = |row: &[f32]| {
                 let mut row = row.to_vec();
                 rotation.apply(&mut row);
@@ -292,9 +292,9 @@ fn learned__gradient__is_the_transpose_and_accumulates() {
     let mut rng = Rng::with_seed(5);
     let [batch, seq, model_dim, first, num_positions] = [3, 4, 5, 2, 7];
     let learned =
-        LearnedPositions::new(normal_row(&mut rng, num_positions * model_dim), num_positions, model_dim);
+        LearnedPositions::new(random_row(&mut rng, num_positions * model_dim), num_positions, model_dim);
     let learned = learned.unwrap();
-    let d_embeddings = normal_row(&mut rng, batch * seq * model_dim);
+    let d_embeddings = random_row(&mut rng, batch * seq * model_dim);
     let mut added = vec![0.0; d_embeddings.len()];
     learned.add_to(&mut added, [batch, seq], first).unwrap();
     let mut d_table = vec![0.0; num_positions * model_dim];
