@@ -38,7 +38,9 @@ pub struct Partial<'a> {
 /// let view = |from: usize, to: usize| {
 ///     TensorView::new(&data[from * 4..to * 4], [1, 1, to - from, 4], Layout::BatchHeadSeqDim).unwrap()
 /// };
-/// let target = |output| TensorViewMut::new(output, [1, 1, 6, 4], Layout::BatchHeadSeqDim).unwrap();
+/// fn target(output: &mut [f32]) -> TensorViewMut<'_, f32> {
+///     TensorViewMut::new(output, [1, 1, 6, 4], Layout::BatchHeadSeqDim).unwrap()
+/// }
 /// let (mut outputs, mut sums) = ([[0.0f32; 24]; 3], [[0.0f32; 6]; 3]);
 /// let config = AttentionConfig::new();
 /// for (i, (from, to)) in [(0, 2), (2, 6)].into_iter().enumerate() {
