@@ -177,3 +177,73 @@ impl<'a> CheckedMask<'a> {
         first..(end.max(first as i128) as usize)
     }
 }
+
+#[cfg(test)]
+#[allow(non_snake_case)]
+mod tests {
+    use super::*;
+    use crate::view::Layout;
+
+    #[test]
+    fn mask__builders__set_their_part_and_keep_the_rest() {
+        let (window, lengths, keep) = (Window { left: 3, right: 1 }, [5, 6], [true, false]);
+        let keep = TensorView::new(&keep, [1, 1, 1, 2], Layout::BatchHeadSeqDim).unwrap();
+        let whole = Mask::causal(QueryPosition::Offset(4))
+            .with_window(window)
+            .with_key_lengths(&lengths)
+            .with_keep(keep);
+        assert!(whole.causal && whole.keep.is_some());
+        assert_eq!((whole.window, whole.key_lengths), (Some(window), Some(&lengths[..])));
+        assert_eq!(whole.position, QueryPosition::Offset(4));
+        let moved = whole.with_position(QueryPosition::BottomRight);
+        assert!(moved.causal && moved.keep.is_some());
+        assert_eq!((moved.window, moved.key_lengths), (Some(window), Some(&lengths[..])));
+        assert_eq!(moved.position, QueryPosition::BottomRight);
+        let alone = Mask::window(window, QueryPosition::Offset(-2));
+        assert!(!alone.causal && alone.keep.is_none() && alone.key_lengths.is_none());
+        assert_eq!((alone.window, alone.position), (Some(window), QueryPosition::Offset(-2)));
+    }
+
+    /// What a mask allows, by its definition, for every row of a few sequences.
+    #[test]
+    fn checked_mask__key_range_and_lengths__follow_the_definition() {
+        let shape = AttentionShape::new([2, 1, 4, 1], [2, 1, 6, 1], [2, 1, 6, 1]).unwrap();
+        let (lengths, offsets) = ([6, 3], [1, -1]);
+        for position in
+            [QueryPosition::TopLeft, QueryPosition::BottomRight, QueryPosition::OffsetPerSequence(&offsets)]
+        {
+            for (causal, window) in [(false, None), (true, None), (false, Some(Window { left: 1, right: 2 }))]
+            {
+                let mask = Mask { causal, window, ..Mask::default() }
+                    .with_position(position)
+                    .with_key_lengths(&lengths);
+                let checked = CheckedMask::new(&mask, &shape).unwrap();
+                assert_eq!(checked.longest_key_len(2), 6);
+                for (batch, row) in (0..2).flat_map(|batch| (0..4).map(move |row| (batch, row))) {
+                    let length = lengths[batch];
+                    assert_eq!(checked.key_len(batch), length);
+                    let offset = match position {
+                        QueryPosition::TopLeft => 0,
+                        QueryPosition::BottomRight => length as i64 - 4,
+                        _ => offsets[batch],
+                    };
+                    let p = row as i64 + offset;
+                    assert_eq!(checked.position(batch, row), i128::from(p));
+                    let allowed: Vec<usize> = (0..length)
+                        .filter(|&j| !causal || j as i64 <= p)
+                        .filter(|&j| {
+                            window.is_none_or(|w| {
+                                (p - w.left as i64..=p + w.right as i64).contains(&(j as i64))
+                            })
+                        })
+                        .collect();
+                    assert_eq!(
+                        checked.key_range(batch, row).collect::<Vec<_>>(),
+                        allowed,
+                        "{mask:?} {batch} {row}"
+                    );
+                }
+            }
+        }
+    }
+}
