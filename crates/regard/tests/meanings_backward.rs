@@ -7,7 +7,8 @@ use common::gradients::{Cotangent, Found};
 use common::rows::{DIM, KEYS, ROWS, VALUE_DIM, bits, each, sizes};
 use common::{Inputs, Sizes, isas, window};
 use regard::{
-    AttentionConfig, AttentionError, Isa, Layout, Mask, QueryPosition, RelativeBias, TensorView, Workspace,
+    AttentionConfig, AttentionError, AttentionGradients, BackwardInputs, Isa, Layout, Mask, QueryPosition,
+    RelativeBias, TensorView, TensorViewMut, Workspace, attention_backward, attention_backward_scratch_bytes,
 };
 
 fn config(isa: Isa) -> AttentionConfig<'static> {
@@ -389,6 +390,29 @@ fn backward__empty_axes__give_zero_gradients_of_what_there_is() {
         let none = Inputs::<f32, f32>::plain(Sizes { d: 0, ..some }, 1);
         let result = none.gradients(&none.plain_cotangent(false), &config(isa), &mut Workspace::new());
         assert_eq!(result.unwrap_err(), AttentionError::ZeroHeadDim);
+    }
+}
+
+#[test]
+fn backward__no_sequences_or_heads_however_long__need_no_memory() {
+    for (batch, heads, rows) in [(0, 4, 1 << 40), (1 << 40, 0, 1), (0, 0, 5)] {
+        let view = |d| TensorView::<f32>::new(&[], [batch, heads, rows, d], Layout::BatchHeadSeqDim).unwrap();
+        let (mut d_query, mut d_key, mut d_value) = ([0.0f32; 0], [0.0f32; 0], [0.0f32; 0]);
+        let output = view(6);
+        let inputs = BackwardInputs { output, log_sum_exp: &[], d_output: output, d_log_sum_exp: None };
+        let mut none = [&mut d_query, &mut d_key, &mut d_value].map(|data| &mut data[..]).into_iter();
+        let mut target = |d| {
+            let shape = [batch, heads, rows, d];
+            TensorViewMut::new(none.next().unwrap(), shape, Layout::BatchHeadSeqDim).unwrap()
+        };
+        let gradients = AttentionGradients::new(target(8), target(8), target(6));
+        let config = AttentionConfig::new();
+        let bytes = attention_backward_scratch_bytes(view(8), view(8), view(6), inputs, &config);
+        assert_eq!(bytes, Ok(0), "{batch} {heads} {rows}");
+        let mut workspace = Workspace::new();
+        let result =
+            attention_backward(view(8), view(8), view(6), inputs, gradients, &config, &mut workspace);
+        assert_eq!(result, Ok(()), "{batch} {heads} {rows}");
     }
 }
 

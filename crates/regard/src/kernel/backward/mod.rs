@@ -122,10 +122,14 @@ impl BackwardCall<'_> {
         GradientPlan::new(&self.shape, tiles, longest, in_place, self.config.softcap.is_some())
     }
 
+    /// Key heads of all sequences.
+    fn num_heads(&self) -> usize {
+        self.shape.batch_size * self.shape.num_kv_heads
+    }
+
     /// Workers and key heads of a wave.
     fn workers_and_heads(&self, plan: &GradientPlan) -> (usize, usize) {
-        let num_heads = self.shape.batch_size * self.shape.num_kv_heads;
-        let heads = plan.heads_per_wave(num_heads);
+        let heads = plan.heads_per_wave(self.num_heads());
         let rows = plan.group_size * plan.rows;
         let work = [heads, rows, self.shape.seq_len_kv, plan.head_dim + plan.value_dim];
         let work = work.into_iter().try_fold(1usize, |product, size| product.checked_mul(size));
@@ -144,6 +148,9 @@ impl BackwardCall<'_> {
 
     /// Bytes of scratch that the call needs.
     pub(crate) fn scratch_bytes(&self) -> Result<usize, AttentionError> {
+        if self.num_heads() == 0 {
+            return Ok(0);
+        }
         Ok(self.scratch_len(&self.plan()?)?.saturating_mul(size_of::<f32>()))
     }
 
@@ -153,8 +160,10 @@ impl BackwardCall<'_> {
         sinks: GradientSinks<'_, '_>,
         workspace: &mut Workspace,
     ) -> Result<(), AttentionError> {
-        let shape = &self.shape;
-        let num_heads = shape.batch_size * shape.num_kv_heads;
+        let (shape, num_heads) = (&self.shape, self.num_heads());
+        if num_heads == 0 {
+            return Ok(());
+        }
         let plan = self.plan()?;
         let numbers = workspace.reserve(self.scratch_len(&plan)?, (0, 0))?.numbers;
         let (num_workers, heads_per_wave) = self.workers_and_heads(&plan);
