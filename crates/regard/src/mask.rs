@@ -122,14 +122,15 @@ impl<'a> CheckedMask<'a> {
         Ok(Self { mask: *mask, seq_len_q: shape.seq_len_q, seq_len_kv: shape.seq_len_kv, keep })
     }
 
-    /// The mask of one sequence alone; see [`CheckedConfig::for_sequence`](crate::config::CheckedConfig).
+    /// The mask of one sequence of a packed batch, which has no key lengths; see
+    /// [`CheckedConfig::for_sequence`](crate::config::CheckedConfig).
     pub(crate) fn for_sequence(&self, sequence: usize, lens: [usize; 2]) -> Self {
         let mut mask = self.mask;
         if let QueryPosition::OffsetPerSequence(offsets) = mask.position {
             mask.position = QueryPosition::Offset(offsets[sequence]);
         }
         let keep = self.keep.map(|keep| keep.sequence(sequence, lens));
-        Self { mask: Mask { key_lengths: None, ..mask }, seq_len_q: lens[0], seq_len_kv: lens[1], keep }
+        Self { mask, seq_len_q: lens[0], seq_len_kv: lens[1], keep }
     }
 
     /// Valid keys of one sequence.

@@ -92,3 +92,17 @@ impl AttentionShape {
 pub(crate) fn expect(axis: &'static str, expected: usize, found: usize) -> Result<(), AttentionError> {
     if expected == found { Ok(()) } else { Err(AttentionError::ShapeMismatch { axis, expected, found }) }
 }
+
+#[cfg(test)]
+#[allow(non_snake_case)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attention_shape__derived_shapes__name_the_right_axes() {
+        let shape = AttentionShape::new([2, 6, 5, 8], [2, 3, 7, 8], [2, 3, 7, 4]).unwrap();
+        assert_eq!(shape.output(), [2, 6, 5, 4]);
+        assert_eq!(shape.scores(), [2, 6, 5, 7]);
+        assert_eq!((shape.group_size(), shape.num_rows()), (2, 60));
+    }
+}

@@ -2,8 +2,8 @@
 //! a refused one writes nothing.
 #![allow(non_snake_case)]
 
-use regard::layer::{KvCache, Linear, MultiHeadAttention, PagedKvCache};
-use regard::position::{LearnedPositions, RelativePositionBuckets, RotaryPairs, RotaryPositions};
+mod layers;
+
 use regard::{
     AttentionConfig, AttentionError, AttentionGradients, AttentionOutput, BackwardInputs, Dropout, HeadBlock,
     Isa, Layout, Mask, PackedBatch, PackedLengths, Parallelism, Partial, QueryPosition, RelativeBias,
@@ -146,8 +146,8 @@ fn hostile_requests__all_of_them__are_refused_by_name_or_answered_as_documented(
     views(&mut report);
     blocks(&mut report);
     packed_and_partial(&mut report);
-    layers(&mut report);
-    positions(&mut report);
+    layers::layers(&mut report);
+    layers::positions(&mut report);
     assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
     println!("COUNT: {} hostile inputs", report.count);
     assert!(report.count >= 120, "{}", report.count);
@@ -453,54 +453,4 @@ fn packed_and_partial(report: &mut Report) {
     let causal = AttentionConfig::new().with_mask(Mask::causal(QueryPosition::BottomRight));
     report.refused("block", causal.for_block(0, 3), "mask.position");
     report.refused("block", AttentionConfig::new().for_block(usize::MAX, 0), "mask.position");
-}
-
-fn layers(report: &mut Report) {
-    report.refused(
-        "linear",
-        Linear::new(vec![0.0; 5], None, 2, 3),
-        "linear.weight.len: expected size 6, found 5",
-    );
-    report.refused("linear", Linear::new(vec![0.0; 6], Some(vec![0.0; 2]), 2, 3), "linear.bias.len");
-    report.refused("linear", Linear::new(vec![], None, usize::MAX, 3), "does not fit");
-    let linear = |inputs: usize, outputs: usize| {
-        Linear::new(vec![0.1; inputs * outputs], None, inputs, outputs).unwrap()
-    };
-    let layer = |q, k, v, o, heads| MultiHeadAttention::new(q, k, v, o, heads);
-    let four = || linear(4, 4);
-    report.refused("heads", layer(four(), four(), four(), four(), [3, 3]), "num_heads");
-    report.refused("heads", layer(four(), four(), four(), four(), [0, 0]), "num_heads");
-    report.refused("heads", layer(four(), four(), four(), four(), [4, 3]), "");
-    report.refused("key", layer(four(), linear(4, 3), four(), four(), [2, 2]), "key.out_features");
-    report.refused("value", layer(four(), four(), linear(5, 4), four(), [2, 2]), "value.in_features");
-    report.refused("output", layer(four(), four(), four(), linear(5, 4), [2, 2]), "output.in_features");
-    let whole = layer(four(), four(), four(), four(), [2, 2]).unwrap();
-    let config = AttentionConfig::new().with_parallelism(Parallelism::Sequential);
-    report.refused("input", whole.forward(&[0.0; 11], [1, 3], &config), "");
-    report.refused("input", whole.forward(&[0.0; 12], [usize::MAX, 3], &config), "does not fit");
-    report.refused("cache", KvCache::<f32>::new(usize::MAX, 2, 8, [4, 4]), "does not fit");
-    report.refused("cache", KvCache::<f32>::new(1, 1, 8, [0, 4]), "head_dim");
-    report.refused("pages", PagedKvCache::<f32>::new(1, 1, [usize::MAX, 16], [4, 4]), "does not fit");
-    let mut cache = KvCache::<f32>::new(1, 1, 2, [4, 4]).unwrap();
-    let data = numbers([1, 1, 3, 4]);
-    let rows = TensorView::new(&data, [1, 1, 3, 4], LAYOUT).unwrap();
-    report.refused("full", cache.append(rows, rows), "3 more rows needed, 2 left");
-    let mut pages = PagedKvCache::<f32>::new(1, 1, [1, 2], [4, 4]).unwrap();
-    report.refused("full", pages.append(rows, rows), "needed");
-}
-
-fn positions(report: &mut Report) {
-    let rotary = |dim, rotary_dim, base| RotaryPositions::new(dim, rotary_dim, base, RotaryPairs::HalfSplit);
-    report.refused("odd", rotary(8, 5, 1e4), "rotary_dim");
-    report.refused("too large", rotary(8, 10, 1e4), "rotary_dim");
-    for base in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        report.refused("base", rotary(8, 8, base), "base");
-    }
-    report.refused("table", LearnedPositions::new(vec![0.0; 5], 2, 3), "positions.len");
-    let learned = LearnedPositions::new(vec![0.0; 6], 2, 3).unwrap();
-    report.refused("beyond", learned.add_to(&mut [0.0; 9], [1, 3], 0), "positions");
-    report.refused("beyond", learned.add_to(&mut [0.0; 3], [1, 1], usize::MAX), "positions");
-    for (buckets, distance) in [(0, 128), (1, 128), (32, 0)] {
-        report.refused("buckets", RelativePositionBuckets::bidirectional(buckets, distance), "");
-    }
 }
