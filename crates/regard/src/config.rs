@@ -212,4 +212,9 @@ impl<'a> CheckedConfig<'a> {
     pub(crate) fn has_bias(&self) -> bool {
         self.bias.is_some() || self.alibi_slopes.is_some() || self.relative_bias.is_some()
     }
+
+    /// Whether a score is its scaled product and no more wherever causality, window and lengths allow the key.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.softcap.is_none() && !self.has_bias() && self.mask.keep.is_none()
+    }
 }

@@ -29,6 +29,12 @@ pub trait Element: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// If the lengths differ.
     fn widen(source: &[Self], target: &mut [f32]);
 
+    /// Rounds `source` into `target` as [`Self::from_f32`] does; both have the same length.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    fn narrow(source: &[f32], target: &mut [Self]);
+
     /// The slice itself if it already holds f32.
     fn as_f32_slice(_slice: &[Self]) -> Option<&[f32]> {
         None
@@ -45,6 +51,9 @@ impl Element for f32 {
         number
     }
     fn widen(source: &[Self], target: &mut [f32]) {
+        target.copy_from_slice(source);
+    }
+    fn narrow(source: &[f32], target: &mut [Self]) {
         target.copy_from_slice(source);
     }
     fn as_f32_slice(slice: &[Self]) -> Option<&[f32]> {
@@ -64,6 +73,9 @@ impl Element for f16 {
     fn widen(source: &[Self], target: &mut [f32]) {
         source.convert_to_f32_slice(target);
     }
+    fn narrow(source: &[f32], target: &mut [Self]) {
+        target.convert_from_f32_slice(source);
+    }
 }
 
 impl Element for bf16 {
@@ -79,6 +91,12 @@ impl Element for bf16 {
         assert_eq!(source.len(), target.len(), "widen: lengths differ");
         for (wide, narrow) in target.iter_mut().zip(source) {
             *wide = f32::from_bits(u32::from(narrow.to_bits()) << 16);
+        }
+    }
+    fn narrow(source: &[f32], target: &mut [Self]) {
+        assert_eq!(source.len(), target.len(), "narrow: lengths differ");
+        for (narrow, wide) in target.iter_mut().zip(source) {
+            *narrow = bf16::from_f32(*wide);
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn run_dot_piece<S: Simd>(
         states.fill(RowState::EMPTY);
         run_blocks(simd, problem, (piece, masks), ValuePath::Select, (&mut *states, scratch));
     }
-    write_rows(problem, masks, states, (scratch, partial));
+    write_rows(simd, problem, masks, states, (scratch, partial));
 }
 
 #[inline(always)]

@@ -7,10 +7,13 @@ use super::plan::{MAX_KEY_SPLITS, Merge};
 use super::problem::Problem;
 use super::row_mask::RowMask;
 use super::scratch::WorkerScratch;
+use super::tile::{load, store};
 
 /// Writes the rows of a piece that saw all its keys, or keeps them as a partial result:
 /// `[rows][columns]` outputs, then each row's maximum, then each row's sum.
-pub(super) fn write_rows(
+#[inline(always)]
+pub(super) fn write_rows<S: Simd>(
+    simd: S,
     problem: &Problem<'_>,
     masks: &[RowMask],
     states: &[RowState],
@@ -27,28 +30,48 @@ pub(super) fn write_rows(
         return;
     }
     for (r, (mask, &state)) in masks.iter().zip(states).enumerate() {
-        let output = &mut scratch.output[r * columns..][..problem.shape.value_head_dim];
-        write_row(problem, mask, state, output);
+        write_row(simd, problem, mask, state, &mut scratch.output[r * columns..][..columns]);
     }
 }
 
-/// Divides by the sum and writes: a row that may attend to nothing is 0 and −∞, decided by the mask.
-fn write_row(problem: &Problem<'_>, mask: &RowMask, state: RowState, output: &mut [f32]) {
-    let log_sum_exp = if state.sum == 0.0 && !mask.allows_any(problem.config) {
+/// Divides by the sum and writes: a row that may attend to nothing is 0 and −∞, decided by the mask. `output` is
+/// whole vectors.
+#[inline(always)]
+fn write_row<S: Simd>(simd: S, problem: &Problem<'_>, mask: &RowMask, state: RowState, output: &mut [f32]) {
+    let mut log_sum_exp = f32::NEG_INFINITY;
+    if state.sum == 0.0 && !mask.allows_any(problem.config) {
         output.fill(0.0);
-        f32::NEG_INFINITY
     } else {
-        let log_sum_exp = state.log_sum_exp();
-        let sinks = problem.config.sinks;
-        let share = sinks.map_or(1.0, |sinks| share_beside_sink(log_sum_exp, sinks[mask.head]));
-        for out in output.iter_mut() {
-            *out = *out / state.sum * share + 0.0; // no −0: whether 0 was added to it depends on the tile
+        let mut share = 1.0;
+        if problem.config.sinks.is_some() || problem.sink.wants_log_sum_exp() {
+            log_sum_exp = state.log_sum_exp();
         }
-        log_sum_exp
-    };
+        if let Some(sinks) = problem.config.sinks {
+            share = share_beside_sink(log_sum_exp, sinks[mask.head]);
+        }
+        scale(simd, output, (1.0 / state.sum, share));
+    }
+    let output = &output[..problem.shape.value_head_dim];
     // SAFETY: every row belongs to exactly one piece or one merge (`Plan::cut`), and each is taken by exactly
     // one worker (the queues of `run.rs`).
     unsafe { problem.sink.write_row([mask.batch, mask.head, mask.row], output, log_sum_exp) };
+}
+
+/// Multiplies whole vectors with two factors, one after the other; −0 becomes 0: whether 0 was added to it depends on
+/// the tile.
+#[inline(always)]
+fn scale<S: Simd>(simd: S, numbers: &mut [f32], (first, second): (f32, f32)) {
+    let lanes = S::F32_LANES;
+    assert!(numbers.len().is_multiple_of(lanes));
+    let (first, second, zero) = (simd.splat_f32s(first), simd.splat_f32s(second), simd.splat_f32s(0.0));
+    for at in (0..numbers.len()).step_by(lanes) {
+        // SAFETY: at + lanes ≤ the length, a multiple of `lanes` (asserted).
+        unsafe {
+            let at = numbers.as_mut_ptr().add(at);
+            let scaled = simd.mul_f32s(simd.mul_f32s(load(simd, at), first), second);
+            store(simd, at, simd.add_f32s(scaled, zero));
+        }
+    }
 }
 
 /// What a sink leaves to the keys of a row: e^lse / (e^lse + e^sink).
@@ -68,7 +91,7 @@ pub(super) fn merge_partials<S: Simd>(
     let part_len = problem.plan.partial_len();
     let parts = &partials[job.first_partial * part_len..][..job.num_parts * part_len];
     let all_keys = 0..problem.config.mask.key_len(job.batch);
-    let output = &mut output[..problem.shape.value_head_dim];
+    let output = &mut output[..columns];
     for (r, row) in job.rows.clone().enumerate() {
         let mut states = [RowState::EMPTY; MAX_KEY_SPLITS];
         let mut weights = [0.0; MAX_KEY_SPLITS];
@@ -84,6 +107,6 @@ pub(super) fn merge_partials<S: Simd>(
         }
         let options = (problem.shape, problem.config);
         let mask = RowMask::new(options, (job.batch, job.kv_head), row, &all_keys);
-        write_row(problem, &mask, whole, output);
+        write_row(simd, problem, &mask, whole, output);
     }
 }

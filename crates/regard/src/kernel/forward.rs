@@ -12,7 +12,7 @@ use pulp::Simd;
 
 use super::finish::write_rows;
 use super::online_softmax::{RowState, absorb_block};
-use super::pack::pack_query_row;
+use super::pack::{clear_query_row, pack_query_row, strip_len};
 use super::plan::{BLOCK_KV, BLOCK_Q, Piece};
 use super::problem::Problem;
 use super::row_mask::RowMask;
@@ -41,17 +41,7 @@ pub(super) fn run_tiled_piece<S: Simd, const MR: usize>(
     let masks = row_masks(problem, piece);
     let num_rows = piece.rows.len();
     let masks = &masks[..num_rows];
-    let head_dim = problem.plan.head_dim;
-    for (r, mask) in masks.iter().enumerate() {
-        let row = &mut scratch.row[..head_dim];
-        problem.query.widen_row(mask.batch, mask.head, mask.row, row);
-        let strip = &mut scratch.query[r / MR * MR * head_dim..][..MR * head_dim];
-        pack_query_row(row, problem.scale.query, (r % MR, MR), strip);
-    }
-    for r in num_rows..num_rows.next_multiple_of(MR) {
-        let strip = &mut scratch.query[r / MR * MR * head_dim..][..MR * head_dim];
-        strip[r % MR..].iter_mut().step_by(MR).for_each(|place| *place = 0.0);
-    }
+    pack_queries::<MR>(problem, masks, scratch);
 
     let columns = problem.plan.padded_value_dim;
     let mut states = [RowState::EMPTY; BLOCK_Q];
@@ -78,7 +68,28 @@ pub(super) fn run_tiled_piece<S: Simd, const MR: usize>(
             strip_block::<S, MR>(simd, problem, strip, (block, ValuePath::Select), packed, work);
         }
     }
-    write_rows(problem, masks, &states[..num_rows], (scratch, partial));
+    write_rows(simd, problem, masks, &states[..num_rows], (scratch, partial));
+}
+
+/// The queries of a piece in strips.
+#[inline(always)]
+fn pack_queries<const MR: usize>(problem: &Problem<'_>, masks: &[RowMask], scratch: &mut WorkerScratch<'_>) {
+    let head_dim = problem.plan.head_dim;
+    let len = strip_len(head_dim, MR);
+    for (r, mask) in masks.iter().enumerate() {
+        let strip = &mut scratch.query[r / MR * len..][..len];
+        let row = match problem.query.f32_row(mask.batch, mask.head, mask.row) {
+            Some(row) => row,
+            None => {
+                problem.query.widen_row(mask.batch, mask.head, mask.row, &mut scratch.row[..head_dim]);
+                &scratch.row[..head_dim]
+            }
+        };
+        pack_query_row(row, problem.scale.query, (r % MR, MR), strip);
+    }
+    for r in masks.len()..masks.len().next_multiple_of(MR) {
+        clear_query_row((r % MR, MR), &mut scratch.query[r / MR * len..][..len]);
+    }
 }
 
 /// How probabilities meet values.
@@ -114,6 +125,11 @@ pub(super) fn union(masks: &[RowMask]) -> Range<usize> {
     used.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
 }
 
+/// Whether the ranges of all rows hold all of `keys`.
+fn all_allow(masks: &[RowMask], keys: Range<usize>) -> bool {
+    masks.iter().all(|mask| mask.covers(&keys))
+}
+
 /// The key blocks that any of the rows may attend to.
 pub(super) fn blocks(masks: &[RowMask]) -> Range<usize> {
     let keys = union(masks);
@@ -139,14 +155,16 @@ fn strip_block<S: Simd, const MR: usize>(
         return;
     }
     let (from, to) = ((keys.start - first) / width * width, (keys.end - first).next_multiple_of(width));
-    let query = &scratch.query[strip.index * MR * head_dim..][..MR * head_dim];
+    let query = &scratch.query[strip.index * strip_len(head_dim, MR)..];
     for column in (from..to).step_by(width) {
         let panel = &packed.keys[(first + column) * head_dim..][..width * head_dim];
         let scores = &mut scratch.scores[column..];
-        score_tile::<S, MR, BLOCK_KV>(simd, query, panel, problem.scale.score, scores);
+        score_tile::<S, MR, BLOCK_KV>(simd, (query, head_dim), panel, problem.scale.score, scores);
     }
-    for (mask, scores) in strip.masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
-        mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
+    if !(problem.config.is_plain() && all_allow(strip.masks, first + from..first + to)) {
+        for (mask, scores) in strip.masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
+            mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
+        }
     }
     let rescale = absorb_block(simd, scratch.scores, (from, to), states);
     if problem.config.dropout.is_some() {

@@ -31,6 +31,9 @@ const MIN_SPLIT_KEYS: usize = 1024;
 /// Packed keys and values kept at once, in f32, where more than one head fits.
 const WAVE_LEN: usize = 1 << 20;
 
+/// Packed keys and values of a head that a worker takes whole, in f32.
+const HEAD_LEN: usize = 1 << 16;
+
 /// A piece of work: some query rows of one key head against some of its keys.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Piece {
@@ -123,6 +126,13 @@ impl Plan {
     /// f32 elements of one partial result: output rows, then each row's maximum and sum.
     pub(super) fn partial_len(&self) -> usize {
         self.partial_rows() * (self.padded_value_dim + 2)
+    }
+
+    /// Whether workers take whole heads: there are enough for all of them, and a packed one stays in cache.
+    pub(super) fn by_head(&self, num_heads: usize, workers: usize, splits: usize) -> bool {
+        let enough = workers == 1 || num_heads >= 4 * workers;
+        let len = self.packed_keys_len() + self.packed_values_len();
+        enough && !self.dots && splits == 1 && len <= HEAD_LEN
     }
 
     /// How many key heads are worked on at once.

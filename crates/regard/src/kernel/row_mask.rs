@@ -122,6 +122,11 @@ impl RowMask {
         self.position
     }
 
+    /// Whether the row's range holds all of `keys`.
+    pub(super) fn covers(&self, keys: &Range<usize>) -> bool {
+        self.keys.start <= keys.start && keys.end <= self.keys.end
+    }
+
     /// Which of `len` numbers from key `first` on are inside the row's keys.
     #[inline(always)]
     fn inside(&self, first: usize, len: usize) -> (usize, usize) {

@@ -84,6 +84,9 @@ pub(crate) trait RowSink: Sync {
     /// # Safety
     /// No other thread writes the same row at the same time.
     unsafe fn write_row(&self, at: [usize; 3], output: &[f32], log_sum_exp: f32);
+
+    /// Whether the log-sum-exp is written at all.
+    fn wants_log_sum_exp(&self) -> bool;
 }
 
 /// A borrowed output that several threads write distinct rows of.
@@ -121,10 +124,17 @@ impl<T: Element> RowSink for SharedOutput<'_, T> {
         assert!(batch < batch_size && head < num_heads && row < seq_len && output.len() == dim);
         if !output.is_empty() {
             let start = batch * self.strides[0] + head * self.strides[1] + row * self.strides[2];
-            for (c, &number) in output.iter().enumerate() {
-                // SAFETY: the indices are inside the shape (asserted), and a view that has elements reaches no
-                // further than its slice; no one else writes this row (the caller's promise).
-                unsafe { *self.output.add(start + c * self.strides[3]) = T::from_f32(number) };
+            if self.strides[3] == 1 {
+                // SAFETY: the row's elements are adjacent, inside the slice (as below), and no one else reads or
+                // writes this row (the caller's promise).
+                let target = unsafe { std::slice::from_raw_parts_mut(self.output.add(start), dim) };
+                T::narrow(output, target);
+            } else {
+                for (c, &number) in output.iter().enumerate() {
+                    // SAFETY: the indices are inside the shape (asserted), and a view that has elements reaches no
+                    // further than its slice; no one else writes this row (the caller's promise).
+                    unsafe { *self.output.add(start + c * self.strides[3]) = T::from_f32(number) };
+                }
             }
         }
         if let Some(target) = self.log_sum_exp {
@@ -132,6 +142,10 @@ impl<T: Element> RowSink for SharedOutput<'_, T> {
             // writes it (the caller's promise).
             unsafe { *target.add((batch * num_heads + head) * seq_len + row) = log_sum_exp };
         }
+    }
+
+    fn wants_log_sum_exp(&self) -> bool {
+        self.log_sum_exp.is_some()
     }
 }
 
@@ -145,6 +159,10 @@ impl RowSink for ShiftedRows<'_> {
     unsafe fn write_row(&self, [batch, head, row]: [usize; 3], output: &[f32], log_sum_exp: f32) {
         // SAFETY: distinct rows stay distinct; the rest is the caller's promise.
         unsafe { self.sink.write_row([batch, head, self.first + row], output, log_sum_exp) };
+    }
+
+    fn wants_log_sum_exp(&self) -> bool {
+        self.sink.wants_log_sum_exp()
     }
 }
 

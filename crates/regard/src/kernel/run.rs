@@ -1,7 +1,8 @@
 //! A whole forward call: plan, then wave by wave pack the keys, run the pieces and merge split ones.
 //!
 //! A wave is as many key heads as fit a fixed amount of packed memory, at least one. Inside it workers take
-//! jobs from a queue; every job owns what it writes, so who takes which changes no bit.
+//! jobs from a queue; every job owns what it writes, so who takes which changes no bit. Where there are many short
+//! heads, a worker takes a whole head instead: it packs it and runs its pieces while it is in cache.
 
 use pulp::Simd;
 
@@ -10,7 +11,7 @@ use super::dispatch::{SimdTask, run};
 use super::finish::merge_partials;
 use super::forward::{PackedHead, run_tiled_piece};
 use super::isa::Isa;
-use super::pack::{pack_keys, pack_rows};
+use super::pack::{PACK_ROWS, pack_keys, pack_rows};
 use super::plan::{BLOCK_KV, BLOCK_Q, MAX_KEY_SPLITS, MAX_TILE_ROWS, Merge, Piece, Plan};
 use super::problem::{Problem, ScaleParts};
 use super::rows::{RowSink, RowSource, Rows};
@@ -34,6 +35,8 @@ pub(crate) struct ForwardCall<'a> {
 
 /// Sizes of the scratch of one call.
 struct Sizes {
+    /// Whether workers take whole heads and pack them in scratch of their own.
+    by_head: bool,
     workers: usize,
     worker_len: usize,
     heads_per_wave: usize,
@@ -71,11 +74,27 @@ impl ForwardCall<'_> {
         let work = work.into_iter().try_fold(1usize, |product, size| product.checked_mul(size));
         let num_jobs = heads_per_wave.saturating_mul(row_blocks).saturating_mul(max_splits);
         let workers = if work.is_some_and(|work| work < WORTH_A_THREAD) { 1 } else { self.num_workers };
+        let workers = workers.clamp(1, num_jobs.max(1));
+        if plan.by_head(num_heads, workers, max_splits) {
+            return Ok(Sizes {
+                by_head: true,
+                workers,
+                worker_len: WorkerScratch::len(plan) + plan.packed_keys_len() + plan.packed_values_len(),
+                heads_per_wave: 1,
+                max_splits,
+                keys_len: 0,
+                values_len: 0,
+                partials_len: 0,
+                num_pieces: 0,
+                num_merges: 0,
+            });
+        }
         let product = |a: usize, b: usize| a.checked_mul(b).ok_or_else(|| overflow.clone());
         let num_merges = if max_splits > 1 { product(heads_per_wave, row_blocks)? } else { 0 };
         let num_partials = if max_splits > 1 { num_jobs } else { 0 };
         Ok(Sizes {
-            workers: workers.clamp(1, num_jobs.max(1)),
+            by_head: false,
+            workers,
             worker_len: WorkerScratch::len(plan),
             heads_per_wave,
             max_splits,
@@ -124,6 +143,13 @@ impl ForwardCall<'_> {
             sink,
             scale: ScaleParts::new(&self.config),
         };
+        if sizes.by_head {
+            let queue = Queue::new(0..num_heads);
+            work(workers, sizes.worker_len, |scratch| {
+                run(self.isa, HeadTask { problem: &problem, queue: &queue, scratch });
+            });
+            return Ok(());
+        }
         debug_assert!(sizes.max_splits <= MAX_KEY_SPLITS);
         for first in (0..num_heads).step_by(sizes.heads_per_wave) {
             let heads = first..(first + sizes.heads_per_wave).min(num_heads);
@@ -201,20 +227,80 @@ impl<'j, I: Iterator<Item = PackJob<'j>>> SimdTask for PackTask<'_, '_, I> {
     fn run<S: Simd, const MR: usize>(self, _: S) {
         let (shape, plan) = (self.problem.shape, self.problem.plan);
         let blocks_per_head = (plan.padded_keys / BLOCK_KV).max(1);
-        let row = &mut self.scratch.row[..plan.head_dim];
         while let Some(job) = self.queue.take() {
             let head = self.first_head + job.block / blocks_per_head;
             let head = (head / shape.num_kv_heads, head % shape.num_kv_heads);
-            let first = job.block % blocks_per_head * BLOCK_KV;
-            let key_len = self.problem.config.mask.key_len(head.0);
-            let keys = (first, key_len.saturating_sub(first).min(BLOCK_KV));
-            pack_keys(self.problem.key, head, keys, (2 * S::F32_LANES, &mut *row), job.keys);
-            if plan.pack_values {
-                let dims = (shape.value_head_dim, plan.padded_value_dim);
-                pack_rows(self.problem.value, head, keys, dims, job.values);
+            let block = (job.block % blocks_per_head, job.keys, job.values);
+            pack_block::<S>(self.problem, head, block, &mut *self.scratch.row);
+        }
+    }
+}
+
+/// Packs one block of keys, and their values if these are packed.
+#[inline(always)]
+fn pack_block<S: Simd>(
+    problem: &Problem<'_>,
+    head: (usize, usize),
+    (block, panels, values): (usize, &mut [f32], &mut [f32]),
+    wide: &mut [f32],
+) {
+    let (shape, plan) = (problem.shape, problem.plan);
+    let first = block * BLOCK_KV;
+    let key_len = problem.config.mask.key_len(head.0);
+    let keys = (first, key_len.saturating_sub(first).min(BLOCK_KV));
+    let wide = &mut wide[..PACK_ROWS * plan.head_dim];
+    pack_keys(problem.key, head, keys, (2 * S::F32_LANES, wide), panels);
+    if plan.pack_values {
+        pack_rows(problem.value, head, keys, (shape.value_head_dim, plan.padded_value_dim), values);
+    }
+}
+
+/// Whole key heads, one after the other, packed and run by the same worker.
+struct HeadTask<'a, 's, I> {
+    problem: &'a Problem<'a>,
+    queue: &'a Queue<I>,
+    scratch: &'s mut [f32],
+}
+
+impl<I: Iterator<Item = usize>> SimdTask for HeadTask<'_, '_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize>(self, simd: S) {
+        let (problem, plan) = (self.problem, self.problem.plan);
+        let (scratch, packed) = self.scratch.split_at_mut(WorkerScratch::len(plan));
+        let mut scratch = WorkerScratch::new(plan, scratch);
+        let (keys, values) = packed.split_at_mut(plan.packed_keys_len());
+        while let Some(head) = self.queue.take() {
+            let (batch, kv_head) = (head / problem.shape.num_kv_heads, head % problem.shape.num_kv_heads);
+            let key_len = problem.config.mask.key_len(batch);
+            for job in pack_jobs(plan, (keys, values), key_len.div_ceil(BLOCK_KV)) {
+                let block = (job.block, job.keys, job.values);
+                pack_block::<S>(problem, (batch, kv_head), block, &mut *scratch.row);
+            }
+            let packed = packed_head(problem, (batch, kv_head), (keys, values));
+            for first in (0..plan.rows_per_kv_head).step_by(plan.block_rows()) {
+                let rows = first..(first + plan.block_rows()).min(plan.rows_per_kv_head);
+                let piece = Piece { batch, kv_head, rows, keys: 0..key_len, packed: 0, partial: None };
+                run_tiled_piece::<S, MR>(simd, problem, (&piece, None), packed, &mut scratch);
             }
         }
     }
+}
+
+/// A head's packed keys, and its values: packed too, or in place.
+fn packed_head<'a>(
+    problem: &'a Problem<'_>,
+    (batch, kv_head): (usize, usize),
+    (keys, values): (&'a [f32], &'a [f32]),
+) -> PackedHead<'a> {
+    let values = if problem.plan.pack_values {
+        Rows { data: values, stride: problem.plan.padded_value_dim }
+    } else {
+        let rows = problem.value.f32_rows(batch, kv_head);
+        rows.map_or(Rows { data: &[], stride: 0 }, |(data, stride)| Rows { data, stride })
+    };
+    PackedHead { keys, values }
 }
 
 struct PieceTask<'a, 's, I> {
@@ -236,14 +322,9 @@ impl<'p, I: Iterator<Item = (&'p Piece, Option<&'p mut [f32]>)>> SimdTask for Pi
                 continue;
             }
             let keys = &self.packed.0[piece.packed * plan.packed_keys_len()..][..plan.packed_keys_len()];
-            let values = if plan.pack_values {
-                let data = &self.packed.1[piece.packed * plan.packed_values_len()..];
-                Rows { data: &data[..plan.packed_values_len()], stride: plan.padded_value_dim }
-            } else {
-                let rows = self.problem.value.f32_rows(piece.batch, piece.kv_head);
-                rows.map_or(Rows { data: &[], stride: 0 }, |(data, stride)| Rows { data, stride })
-            };
-            let packed = PackedHead { keys, values };
+            let values =
+                &self.packed.1[piece.packed * plan.packed_values_len()..][..plan.packed_values_len()];
+            let packed = packed_head(self.problem, (piece.batch, piece.kv_head), (keys, values));
             run_tiled_piece::<S, MR>(simd, self.problem, (piece, partial), packed, &mut self.scratch);
         }
     }
@@ -280,11 +361,11 @@ mod tests {
     fn forward__panic_in_a_worker__is_raised_once_and_pool_and_workspace_go_on() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let mut workspace = Workspace::new();
-        // Tiles, and row dots with split keys and merges.
-        for (s_q, s_kv) in [(200, 150), (2, 3000)] {
+        // Tiles in waves and by whole heads, and row dots with split keys and merges.
+        for (heads, s_q, s_kv) in [(8, 200, 150), (16, 200, 150), (8, 2, 3000)] {
             // Fatal in the packing of keys and values, in the reading of queries, and never.
             for fatal in [0, 5, 700, 1500, usize::MAX] {
-                let (query, key) = ([1, 8, s_q, 8], [1, 8, s_kv, 8]);
+                let (query, key) = ([1, heads, s_q, 8], [1, heads, s_kv, 8]);
                 let shape = AttentionShape::new(query, key, key).unwrap();
                 let source = Panicking::new(fatal);
                 let config = AttentionConfig::new().check(&shape).unwrap();

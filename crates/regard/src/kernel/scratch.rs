@@ -1,5 +1,6 @@
 //! Memory that a call works in, kept between calls by whoever calls often.
 
+use super::pack::{PACK_ROWS, strip_len};
 use super::plan::{BLOCK_KV, BLOCK_Q, MAX_DOT_ROWS, MAX_TILE_ROWS, Merge, Piece, Plan};
 use crate::error::AttentionError;
 
@@ -93,9 +94,9 @@ pub(super) struct WorkerScratch<'a> {
     pub(super) output: &'a mut [f32],
     /// Scores, then exponentials, of one strip, `[rows][BLOCK_KV]`.
     pub(super) scores: &'a mut [f32],
-    /// One row in f32.
+    /// As many rows in f32 as are packed together.
     pub(super) row: &'a mut [f32],
-    /// Queries: strips `[head_dim][tile rows]`, or rows `[padded_head_dim]` for row dots.
+    /// Queries: strips as in `pack.rs`, or rows `[padded_head_dim]` for row dots.
     pub(super) query: &'a mut [f32],
     /// A block of keys, then of values, widened; for row dots.
     pub(super) tile: &'a mut [f32],
@@ -105,12 +106,12 @@ pub(super) struct WorkerScratch<'a> {
 fn part_lens(plan: &Plan) -> [usize; 5] {
     let output = plan.block_rows().next_multiple_of(plan.tile_rows) * plan.padded_value_dim;
     let scores = MAX_TILE_ROWS * BLOCK_KV;
-    let row = plan.padded_head_dim.max(plan.padded_value_dim);
+    let row = (PACK_ROWS * plan.head_dim).max(plan.padded_value_dim);
     let (query, tile) = if plan.dots {
         let tile = BLOCK_KV * (plan.padded_head_dim + plan.padded_value_dim);
         (MAX_DOT_ROWS * plan.padded_head_dim, tile)
     } else {
-        (BLOCK_Q * plan.head_dim, 0)
+        (BLOCK_Q / plan.tile_rows * strip_len(plan.head_dim, plan.tile_rows), 0)
     };
     [output, scores, row, query, tile].map(|len| len.next_multiple_of(LINE))
 }

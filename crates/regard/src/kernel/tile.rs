@@ -27,35 +27,46 @@ pub(super) unsafe fn store<S: Simd>(_: S, target: *mut f32, vector: S::f32s) {
     unsafe { target.cast::<S::f32s>().write_unaligned(vector) }
 }
 
-/// Scores of `MR` query rows against one panel of keys: `scores[r][j] = factor · Σ_c q[c][r]·k[c][j]`.
+/// Adjacent elements of one query in a strip: one cache line, so that all rows of a tile are read at constant
+/// distances from one pointer, and a query is packed by copying.
+pub(super) const CHUNK: usize = 16;
+
+/// Scores of `MR` query rows against one panel of keys: `scores[r][j] = factor · Σ_c q[r][c]·k[c][j]`.
 ///
-/// `q` is `[head_dim][MR]`, `k` is `[head_dim][2 vectors]`; row r of the scores starts at `r·STRIDE`.
+/// `q` is `[chunk][MR][CHUNK]`, `k` is `[head_dim][2 vectors]`; row r of the scores starts at `r·STRIDE`.
 #[inline(always)]
 pub(super) fn score_tile<S: Simd, const MR: usize, const STRIDE: usize>(
     simd: S,
-    q: &[f32],
+    (q, head_dim): (&[f32], usize),
     k: &[f32],
     factor: f32,
     scores: &mut [f32],
 ) {
     let (lanes, width) = (S::F32_LANES, 2 * S::F32_LANES);
-    let head_dim = q.len() / MR;
+    assert!(q.len() >= head_dim.next_multiple_of(CHUNK) * MR);
     assert!(k.len() >= head_dim * width && scores.len() >= (MR - 1) * STRIDE + width);
     let mut sums = [[simd.splat_f32s(0.0); 2]; MR];
     let (mut q, mut k) = (q.as_ptr(), k.as_ptr());
-    for _ in 0..head_dim {
-        // SAFETY: `q` has `head_dim · MR` elements and `k` at least `head_dim · width` (asserted); step c of
-        // `head_dim` reads MR and `width` of them from c·MR and c·width.
-        unsafe {
-            let keys = [load(simd, k), load(simd, k.add(lanes))];
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let query = simd.splat_f32s(*q.add(r));
-                sums[0] = simd.mul_add_e_f32s(query, keys[0], sums[0]);
-                sums[1] = simd.mul_add_e_f32s(query, keys[1], sums[1]);
+    let mut rest = head_dim;
+    while rest > 0 {
+        let steps = rest.min(CHUNK);
+        for c in 0..steps {
+            // SAFETY: `q` has MR·CHUNK elements for every chunk begun and `k` at least `head_dim · width`
+            // (asserted); element c < CHUNK of row r < MR of a chunk is r·CHUNK + c, and `k` has gone on by
+            // `width` for each of the fewer than `head_dim` elements before.
+            unsafe {
+                let keys = [load(simd, k), load(simd, k.add(lanes))];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let query = simd.splat_f32s(*q.add(r * CHUNK + c));
+                    sums[0] = simd.mul_add_e_f32s(query, keys[0], sums[0]);
+                    sums[1] = simd.mul_add_e_f32s(query, keys[1], sums[1]);
+                }
+                k = k.add(width);
             }
-            q = q.add(MR);
-            k = k.add(width);
         }
+        // SAFETY: the end of the strip at most.
+        q = unsafe { q.add(MR * CHUNK) };
+        rest -= steps;
     }
     let factor = simd.splat_f32s(factor);
     let scores = scores.as_mut_ptr();

@@ -6,9 +6,9 @@ mod layers;
 
 use regard::{
     AttentionConfig, AttentionError, AttentionGradients, AttentionOutput, BackwardInputs, Dropout, HeadBlock,
-    Isa, Layout, Mask, PackedBatch, PackedLengths, Parallelism, Partial, QueryPosition, RelativeBias,
-    TensorView, TensorViewMut, Window, Workspace, attention_backward, attention_packed, attention_probs,
-    attention_with, merge_partials,
+    Isa, Layout, Mask, PackedBatch, PackedLengths, Partial, QueryPosition, RelativeBias, TensorView,
+    TensorViewMut, Window, Workspace, attention_backward, attention_packed, attention_probs, attention_with,
+    merge_partials,
 };
 
 const LAYOUT: Layout = Layout::BatchHeadSeqDim;

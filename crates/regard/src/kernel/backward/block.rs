@@ -7,6 +7,7 @@ use pulp::Simd;
 
 use super::super::exp::exp2_nonpositive;
 use super::super::forward::{is_finite, union};
+use super::super::pack::strip_len;
 use super::super::plan::{BLOCK_KV, BLOCK_Q};
 use super::super::row_mask::RowMask;
 use super::super::tanh::{cap_scores, cap_slopes};
@@ -91,8 +92,8 @@ pub(super) fn score_gradients<S: Simd, const MR: usize>(
             true => (columns.start, columns.start),
             false => ((keys.start - first) / width * width, (keys.end - first).next_multiple_of(width)),
         };
-        let query = &queries[index * MR * plan.head_dim..][..MR * plan.head_dim];
-        let d_output = &d_outputs[index * MR * plan.value_dim..][..MR * plan.value_dim];
+        let query = &queries[index * strip_len(plan.head_dim, MR)..];
+        let d_output = &d_outputs[index * strip_len(plan.value_dim, MR)..];
         let probs = &mut scratch.probs[index * MR * STRIDE..][..MR * STRIDE];
         let d_scores = &mut scratch.d_scores[index * MR * STRIDE..][..MR * STRIDE];
         for column in (from..to).step_by(width) {
@@ -103,7 +104,8 @@ pub(super) fn score_gradients<S: Simd, const MR: usize>(
             let keys = &head.key_panels[panel(head.key_panels, plan.head_dim)];
             let values = &head.value_panels[panel(head.value_panels, plan.value_dim)];
             let factor = problem.scale.score;
-            score_tile::<S, MR, STRIDE>(simd, query, keys, factor, &mut probs[column..]);
+            score_tile::<S, MR, STRIDE>(simd, (query, plan.head_dim), keys, factor, &mut probs[column..]);
+            let d_output = (d_output, plan.value_dim);
             score_tile::<S, MR, STRIDE>(simd, d_output, values, 1.0, &mut d_scores[column..]);
         }
         for (r, mask) in masks.iter().enumerate() {
@@ -149,7 +151,9 @@ fn row_gradients<S: Simd>(
         cap_slopes(simd, cap, probs, slopes);
         cap_scores(simd, cap, probs);
     }
-    mask.apply_to_capped(config, first, probs);
+    if !(config.is_plain() && mask.covers(&(first..first + probs.len()))) {
+        mask.apply_to_capped(config, first, probs);
+    }
     let dropout = config.dropout.is_some();
     if dropout {
         mask.drop(first, d_scores);

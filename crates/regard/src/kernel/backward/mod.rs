@@ -7,7 +7,8 @@
 //! A wave is as many key heads as fit a fixed amount of packed memory, at least one. Its phases: pack (`pack.rs`);
 //! for each partition of the keys, block by block, d_key, d_value and a d_query of its own (`keys.rs`); the sum
 //! of these (`queries.rs`); and, if asked for, gradients of biases (`bias.rs`). What a job writes is its own, so
-//! who takes which changes no bit.
+//! who takes which changes no bit. Where there are many short heads, each worker takes whole heads through all phases,
+//! as waves of its own.
 
 mod bias;
 mod block;
@@ -18,6 +19,8 @@ mod queries;
 mod sinks;
 
 pub(crate) use bias::BiasGradients;
+
+use std::ops::Range;
 
 use self::keys::{KeyJob, KeyTask};
 use self::pack::{PackTask, Pieces, Wave};
@@ -74,6 +77,16 @@ struct GradientProblem<'a> {
     gradient_scale: GradientScale,
 }
 
+/// Who works on which heads.
+#[derive(Debug, Clone, Copy)]
+struct Shares {
+    /// Whether each worker takes whole heads, one at a time.
+    by_head: bool,
+    workers: usize,
+    /// Key heads worked on at once.
+    heads_per_wave: usize,
+}
+
 /// A key head: which, and its place in the wave.
 #[derive(Debug, Clone, Copy)]
 struct HeadAt {
@@ -127,22 +140,33 @@ impl BackwardCall<'_> {
         self.shape.batch_size * self.shape.num_kv_heads
     }
 
-    /// Workers and key heads of a wave.
-    fn workers_and_heads(&self, plan: &GradientPlan) -> (usize, usize) {
-        let heads = plan.heads_per_wave(self.num_heads());
+    /// How the heads are shared out.
+    fn shares(&self, plan: &GradientPlan) -> Shares {
+        let num_heads = self.num_heads();
         let rows = plan.group_size * plan.rows;
-        let work = [heads, rows, self.shape.seq_len_kv, plan.head_dim + plan.value_dim];
-        let work = work.into_iter().try_fold(1usize, |product, size| product.checked_mul(size));
-        let worth_it = work.is_none_or(|work| work >= WORTH_A_THREAD);
-        let jobs = (heads * plan.partitions).max(1);
-        (if worth_it { self.num_workers.clamp(1, jobs) } else { 1 }, heads)
+        let is_worth_threads = |heads: usize| {
+            let work = [heads, rows, self.shape.seq_len_kv, plan.head_dim + plan.value_dim];
+            let work = work.into_iter().try_fold(1usize, |product, size| product.checked_mul(size));
+            work.is_none_or(|work| work >= WORTH_A_THREAD)
+        };
+        let workers = if is_worth_threads(num_heads) { self.num_workers.max(1) } else { 1 };
+        // Gradients of biases are summed over heads in order.
+        let biases = self.config.bias.is_some() || self.config.relative_bias.is_some();
+        if !biases && plan.by_head(num_heads, workers) {
+            return Shares { by_head: true, workers, heads_per_wave: 1 };
+        }
+        let heads_per_wave = plan.heads_per_wave(num_heads);
+        let workers = if is_worth_threads(heads_per_wave) { self.num_workers } else { 1 };
+        let jobs = (heads_per_wave * plan.partitions).max(1);
+        Shares { by_head: false, workers: workers.clamp(1, jobs), heads_per_wave }
     }
 
     fn scratch_len(&self, plan: &GradientPlan) -> Result<usize, AttentionError> {
-        let (workers, heads) = self.workers_and_heads(plan);
-        let wave = plan.lens().total(plan.partitions).and_then(|len| len.checked_mul(heads));
+        let Shares { by_head, workers, heads_per_wave } = self.shares(plan);
+        let waves = if by_head { workers } else { heads_per_wave };
+        let waves = plan.lens().total(plan.partitions).and_then(|len| len.checked_mul(waves));
         let workers = plan.worker_len().checked_mul(workers);
-        let total = wave.zip(workers).and_then(|(wave, workers)| wave.checked_add(workers));
+        let total = waves.zip(workers).and_then(|(waves, workers)| waves.checked_add(workers));
         total.ok_or(AttentionError::SizeOverflow { what: "scratch" })
     }
 
@@ -166,8 +190,7 @@ impl BackwardCall<'_> {
         }
         let plan = self.plan()?;
         let numbers = workspace.reserve(self.scratch_len(&plan)?, (0, 0))?.numbers;
-        let (num_workers, heads_per_wave) = self.workers_and_heads(&plan);
-        let (workers, packed) = numbers.split_at_mut(num_workers * plan.worker_len());
+        let shares = self.shares(&plan);
         let problem = GradientProblem {
             shape,
             config: &self.config,
@@ -184,24 +207,50 @@ impl BackwardCall<'_> {
         };
         let GradientSinks { d_query, d_key, d_value, mut biases, d_sinks } = sinks;
         if let Some(d_sinks) = d_sinks {
-            let scratch = GradientScratch::new(&plan, &mut workers[..plan.worker_len()]);
+            let scratch = GradientScratch::new(&plan, &mut numbers[..plan.worker_len()]);
             self::sinks::add_gradients(&problem, d_sinks, scratch.rows);
         }
-        for first in (0..num_heads).step_by(heads_per_wave) {
-            let count = heads_per_wave.min(num_heads - first);
-            let heads = (0..count).map(|index| {
-                let head = first + index;
-                HeadAt { batch: head / shape.num_kv_heads, kv_head: head % shape.num_kv_heads, index }
+        let sinks = [d_query, d_key, d_value];
+        if shares.by_head {
+            let queue = Queue::new(0..num_heads);
+            work(numbers, numbers.len() / shares.workers, |scratch| {
+                let (worker, packed) = scratch.split_at_mut(plan.worker_len());
+                while let Some(head) = queue.take() {
+                    self.wave(&problem, head..head + 1, sinks, (&mut *worker, &mut *packed));
+                }
             });
-            let (mut wave, rest) = Wave::cut(&plan, count, &mut *packed);
-            self.pack(&problem, heads.clone(), &mut wave, workers);
-            let parts = &mut rest[..count * plan.partitions * plan.lens().d_query_part];
-            self.key_phase(&problem, heads.clone(), (&wave, &mut *parts), (d_key, d_value), workers);
-            self.write_padding(&plan, heads.clone(), (d_key, d_value), workers);
-            self.query_phase(&problem, heads, (&wave, parts), d_query, workers);
-            biases.add_wave(&problem, (&wave, self.isa), first..first + count, workers);
+            return Ok(());
+        }
+        let (workers, packed) = numbers.split_at_mut(shares.workers * plan.worker_len());
+        for first in (0..num_heads).step_by(shares.heads_per_wave) {
+            let heads = first..(first + shares.heads_per_wave).min(num_heads);
+            let wave = self.wave(&problem, heads.clone(), sinks, (&mut *workers, &mut *packed));
+            biases.add_wave(&problem, (&wave, self.isa), heads, workers);
         }
         Ok(())
+    }
+
+    /// Takes some key heads through all phases but that of the biases.
+    fn wave<'w>(
+        &self,
+        problem: &GradientProblem<'_>,
+        heads: Range<usize>,
+        [d_query, d_key, d_value]: [&dyn RowSink; 3],
+        (workers, packed): (&mut [f32], &'w mut [f32]),
+    ) -> Wave<'w> {
+        let (plan, count, num_kv_heads) = (problem.plan, heads.len(), self.shape.num_kv_heads);
+        let heads = heads.enumerate().map(move |(index, head)| HeadAt {
+            batch: head / num_kv_heads,
+            kv_head: head % num_kv_heads,
+            index,
+        });
+        let (mut wave, rest) = Wave::cut(plan, count, packed);
+        self.pack(problem, heads.clone(), &mut wave, workers);
+        let parts = &mut rest[..count * plan.partitions * plan.lens().d_query_part];
+        self.key_phase(problem, heads.clone(), (&wave, &mut *parts), (d_key, d_value), workers);
+        self.write_padding(plan, heads.clone(), (d_key, d_value), workers);
+        self.query_phase(problem, heads, (&wave, parts), d_query, workers);
+        wave
     }
 
     fn pack(
@@ -294,11 +343,13 @@ mod tests {
     fn backward__panic_in_a_worker__is_raised_once_and_pool_and_workspace_go_on() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let mut workspace = Workspace::new();
-        let (query, key) = ([1, 8, 200, 8], [1, 8, 600, 8]);
-        let shape = AttentionShape::new(query, key, key).unwrap();
-        let log_sum_exp = vec![(600f32).ln(); shape.num_rows()];
-        // Fatal in the packing of keys and values, of queries and of output gradients, and never.
-        for fatal in [0, 700, 5_000, 12_000, 15_000, usize::MAX] {
+        // In one wave and by whole heads; fatal in the packing of keys and values, of queries and of output
+        // gradients, and never.
+        let fatal = [0, 700, 5_000, 12_000, 15_000, usize::MAX];
+        for (heads, fatal) in [8, 16].into_iter().flat_map(|heads| fatal.map(|fatal| (heads, fatal))) {
+            let (query, key) = ([1, heads, 200, 8], [1, heads, 600, 8]);
+            let shape = AttentionShape::new(query, key, key).unwrap();
+            let log_sum_exp = vec![(600f32).ln(); shape.num_rows()];
             let source = Panicking::new(fatal);
             let numbers = RowNumbers { numbers: &log_sum_exp, rows_per_head: 200, first: 0 };
             let call = BackwardCall {
@@ -315,7 +366,8 @@ mod tests {
                 num_workers: 3,
             };
             let plan = call.plan().unwrap();
-            assert!(call.workers_and_heads(&plan).0 > 1, "one worker proves nothing");
+            let shares = call.shares(&plan);
+            assert!(shares.workers > 1 && shares.by_head == (heads == 16), "{shares:?}");
             let sinks = GradientSinks {
                 d_query: &Discard,
                 d_key: &Discard,

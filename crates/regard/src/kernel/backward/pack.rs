@@ -7,7 +7,7 @@ use pulp::Simd;
 
 use super::super::dispatch::SimdTask;
 use super::super::finish::share_beside_sink;
-use super::super::pack::{pack_keys, pack_query_row, pack_rows};
+use super::super::pack::{PACK_ROWS, clear_query_row, pack_keys, pack_query_row, pack_rows, strip_len};
 use super::super::plan::{BLOCK_KV, BLOCK_Q};
 use super::super::rows::Rows;
 use super::super::workers::Queue;
@@ -115,8 +115,11 @@ impl<'a> Wave<'a> {
             let len = (plan.padded_rows - block * BLOCK_Q).min(BLOCK_Q);
             let unless = |in_place: bool, dim: usize| if in_place { 0 } else { len * dim };
             let target = RowTarget {
-                queries: take(&mut rest.0, len * plan.head_dim),
-                d_outputs: take(&mut rest.1, len * plan.value_dim),
+                queries: take(&mut rest.0, len / plan.tile_rows * strip_len(plan.head_dim, plan.tile_rows)),
+                d_outputs: take(
+                    &mut rest.1,
+                    len / plan.tile_rows * strip_len(plan.value_dim, plan.tile_rows),
+                ),
                 query_rows: take(&mut rest.2, unless(plan.in_place.queries, plan.padded_head_dim)),
                 d_output_rows: take(&mut rest.3, unless(plan.in_place.d_outputs, plan.padded_value_dim)),
                 terms: take(&mut rest.4, 2 * len),
@@ -171,8 +174,9 @@ pub(super) struct PackedGradientHead<'a> {
 impl<'a> PackedGradientHead<'a> {
     /// Strips of queries and of output gradients of a query head of the group, from a row on that starts a tile.
     pub(super) fn strips(&self, plan: &GradientPlan, member: usize, row: usize) -> (&'a [f32], &'a [f32]) {
-        let row = member * plan.padded_rows + row;
-        (&self.query_strips[row * plan.head_dim..], &self.d_output_strips[row * plan.value_dim..])
+        let (strip, tile) = ((member * plan.padded_rows + row) / plan.tile_rows, plan.tile_rows);
+        let at = |dim: usize| strip * strip_len(dim, tile);
+        (&self.query_strips[at(plan.head_dim)..], &self.d_output_strips[at(plan.value_dim)..])
     }
 
     /// Delta and base of a row.
@@ -231,9 +235,15 @@ impl<'j, I: Iterator<Item = PackJob<'j>>> SimdTask for PackTask<'_, '_, I> {
                     let keys = (first, key_len.saturating_sub(first).min(BLOCK_KV));
                     let at = (head.batch, head.kv_head);
                     let width = plan.panel_width();
-                    pack_keys(problem.key, at, keys, (width, &mut rows[..plan.head_dim]), panels);
+                    pack_keys(problem.key, at, keys, (width, &mut rows[..PACK_ROWS * plan.head_dim]), panels);
                     if plan.value_dim > 0 {
-                        pack_keys(problem.value, at, keys, (width, &mut rows[..plan.value_dim]), values);
+                        pack_keys(
+                            problem.value,
+                            at,
+                            keys,
+                            (width, &mut rows[..PACK_ROWS * plan.value_dim]),
+                            values,
+                        );
                     }
                     if !key_rows.is_empty() {
                         pack_rows(problem.key, at, keys, (plan.head_dim, plan.padded_head_dim), key_rows);
@@ -264,12 +274,13 @@ fn pack_row_block(
     let (one, other) = scratch.split_at_mut(scratch.len() / 2);
     let len = target.terms.len() / 2;
     for r in 0..len {
-        let (row, strip) = (first + r, r / tile * tile);
-        let queries = &mut target.queries[strip * plan.head_dim..][..tile * plan.head_dim];
-        let d_outputs = &mut target.d_outputs[strip * plan.value_dim..][..tile * plan.value_dim];
+        let (row, strip) = (first + r, r / tile);
+        let (query_len, d_output_len) = (strip_len(plan.head_dim, tile), strip_len(plan.value_dim, tile));
+        let queries = &mut target.queries[strip * query_len..][..query_len];
+        let d_outputs = &mut target.d_outputs[strip * d_output_len..][..d_output_len];
         if row >= plan.rows {
-            queries[r % tile..].iter_mut().step_by(tile).for_each(|place| *place = 0.0);
-            d_outputs.iter_mut().skip(r % tile).step_by(tile).for_each(|place| *place = 0.0);
+            clear_query_row((r % tile, tile), queries);
+            clear_query_row((r % tile, tile), d_outputs);
             (target.terms[2 * r], target.terms[2 * r + 1]) = (0.0, 0.0);
             continue;
         }
@@ -291,7 +302,7 @@ fn pack_row_block(
         }
         let output = &mut other[..plan.value_dim];
         problem.output.widen_row(at.batch, head, row, output);
-        let delta: f64 = d_output.iter().zip(&*output).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        let delta = dot(d_output, output);
         target.terms[2 * r] = (delta - f64::from(d_lse)) as f32;
         // A row without keys has probabilities 0 from any base.
         target.terms[2 * r + 1] = if log_sum_exp == f32::NEG_INFINITY { 0.0 } else { log_sum_exp * LOG2_E };
@@ -304,4 +315,16 @@ fn pack_row_block(
             }
         }
     }
+}
+
+/// Σ a·b in f64, as eight sums that are added at the end: one alone would wait for itself.
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0.0f64; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += f64::from(a) * f64::from(b);
+        }
+    }
+    sums.iter().sum()
 }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::super::pack::{PACK_ROWS, strip_len};
 use super::super::plan::{BLOCK_KV, BLOCK_Q, MAX_TILE_ROWS};
 use crate::error::AttentionError;
 use crate::shape::AttentionShape;
@@ -21,6 +22,9 @@ const MIN_PARTITION_KEYS: usize = 256;
 
 /// Packed memory kept at once, in f32, where more than one head fits.
 const WAVE_LEN: usize = 1 << 22;
+
+/// Packed memory of a head that a worker takes whole, in f32.
+const HEAD_LEN: usize = 1 << 18;
 
 /// Into how many partitions a sequence's keys are cut.
 pub(super) fn num_partitions(key_len: usize) -> usize {
@@ -143,13 +147,19 @@ impl GradientPlan {
             key_panels: self.padded_keys * self.head_dim,
             value_panels: self.padded_keys * self.value_dim,
             key_rows: unless(self.in_place.keys, self.padded_keys * self.padded_head_dim),
-            query_strips: rows * self.head_dim,
-            d_output_strips: rows * self.value_dim,
+            query_strips: rows / self.tile_rows * strip_len(self.head_dim, self.tile_rows),
+            d_output_strips: rows / self.tile_rows * strip_len(self.value_dim, self.tile_rows),
             query_rows: unless(self.in_place.queries, rows * self.padded_head_dim),
             d_output_rows: unless(self.in_place.d_outputs, rows * self.padded_value_dim),
             row_terms: 2 * rows,
             d_query_part: rows * self.padded_head_dim,
         }
+    }
+
+    /// Whether workers take whole heads: there are enough for all of them, and a packed one stays in cache.
+    pub(super) fn by_head(&self, num_heads: usize, workers: usize) -> bool {
+        let enough = workers == 1 || num_heads >= 4 * workers;
+        enough && num_heads > 0 && self.lens().total(self.partitions).is_some_and(|len| len <= HEAD_LEN)
     }
 
     /// How many key heads are worked on at once.
@@ -170,7 +180,7 @@ impl GradientPlan {
         let (d_key, d_value) =
             (self.strip_keys() * self.padded_head_dim, self.strip_keys() * self.padded_value_dim);
         let d_query = BLOCK_Q * self.padded_head_dim;
-        [block, block, slopes, d_key, d_value, d_query, 2 * dims].map(|len| len.next_multiple_of(16))
+        [block, block, slopes, d_key, d_value, d_query, PACK_ROWS * dims].map(|len| len.next_multiple_of(16))
     }
 }
 
@@ -206,7 +216,7 @@ pub(super) struct GradientScratch<'a> {
     pub(super) d_value: &'a mut [f32],
     /// d_query of a row block, `[rows][padded_head_dim]`.
     pub(super) d_query: &'a mut [f32],
-    /// Two rows.
+    /// As many rows as are packed together, two at least.
     pub(super) rows: &'a mut [f32],
 }
 
