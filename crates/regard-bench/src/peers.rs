@@ -16,6 +16,8 @@ const HINT: &str = "pip install -r crates/regard-bench/peers/requirements.txt, a
 pub(crate) enum Peer {
     /// PyTorch: scaled_dot_product_attention and nn.MultiheadAttention.
     Torch,
+    /// ONNX Runtime on the CPU; forward and decode only.
+    Onnxruntime,
     /// The crate gemm; sgemm only.
     Gemm,
     /// This library itself: how much two equal workers differ.
@@ -27,6 +29,7 @@ impl Peer {
     fn name(self) -> &'static str {
         match self {
             Self::Torch => "torch",
+            Self::Onnxruntime => "onnxruntime",
             Self::Gemm => "gemm",
             Self::Regard => "regard",
         }
@@ -40,6 +43,7 @@ impl Peer {
     fn python_script(self) -> Option<&'static str> {
         match self {
             Self::Torch => Some("torch_worker.py"),
+            Self::Onnxruntime => Some("onnxruntime_worker.py"),
             Self::Gemm | Self::Regard => None,
         }
     }

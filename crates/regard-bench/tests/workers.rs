@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 /// The Python workers.
-const SCRIPTS: [&str; 1] = ["torch_worker.py"];
+const SCRIPTS: [&str; 2] = ["torch_worker.py", "onnxruntime_worker.py"];
 
 fn request(changes: &[(&str, Value)]) -> Value {
     let mut request = json!({
