@@ -1,0 +1,139 @@
+//! What a worker can compute with.
+
+mod gemm;
+mod regard;
+
+use half::{bf16, f16};
+
+use crate::inputs::{self, Tensor};
+use crate::protocol::{Request, Samples};
+
+/// A library, or one way of calling it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Engine {
+    /// This workspace's library.
+    Regard,
+    /// The crate gemm's matrix product, through `regard::layer::Linear`, the safe way to call it here; sgemm only.
+    Gemm,
+}
+
+/// A call with its inputs and outputs in place.
+pub(crate) trait Call: Send {
+    /// Computes everything that the request asks for.
+    fn run(&mut self) -> Result<(), String>;
+
+    /// Samples of what the last [`Call::run`] computed.
+    fn samples(&self) -> Result<Samples, String>;
+}
+
+impl Engine {
+    /// Makes inputs, and room for outputs, of a checked request.
+    ///
+    /// # Errors
+    /// What this engine does not do.
+    pub(crate) fn prepare(self, request: &Request) -> Result<Box<dyn Call>, String> {
+        match self {
+            Self::Regard => regard::prepare(request),
+            Self::Gemm => gemm::prepare(request),
+        }
+    }
+
+    /// Name and version.
+    pub(crate) fn version(self) -> String {
+        match self {
+            Self::Regard => regard::version(),
+            Self::Gemm => "gemm 0.19".to_string(),
+        }
+    }
+}
+
+/// A storage type that inputs are rounded to.
+pub(crate) trait Stored: Copy + Default + Send + Sync + 'static {
+    /// The nearest, ties to even.
+    fn round(number: f32) -> Self;
+    /// Exactly.
+    fn widen(self) -> f32;
+}
+
+impl Stored for f32 {
+    fn round(number: f32) -> Self {
+        number
+    }
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for f16 {
+    fn round(number: f32) -> Self {
+        Self::from_f32(number)
+    }
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Stored for bf16 {
+    fn round(number: f32) -> Self {
+        Self::from_f32(number)
+    }
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// A whole input tensor.
+fn input<T: Stored>(request: &Request, tensor: Tensor, shape: &[usize]) -> Vec<T> {
+    let len: usize = shape.iter().product();
+    (0..len as u64).map(|index| T::round(inputs::value(request.seed, tensor, index))).collect()
+}
+
+/// A layer's four weights (out, in) and biases: of query, key, value and output.
+fn layer_parameters(request: &Request) -> [[Vec<f32>; 2]; 4] {
+    let (seed, dim) = (request.seed, request.model_dim());
+    let scale = (1.0 / (dim as f64).sqrt()) as f32;
+    [
+        (Tensor::QueryWeight, Tensor::QueryBias),
+        (Tensor::KeyWeight, Tensor::KeyBias),
+        (Tensor::ValueWeight, Tensor::ValueBias),
+        (Tensor::OutputWeight, Tensor::OutputBias),
+    ]
+    .map(|(weight, bias)| {
+        [inputs::values(seed, weight, 0..dim * dim, scale), inputs::values(seed, bias, 0..dim, 0.1)]
+    })
+}
+
+/// Samples of tensors that are slices, by name.
+fn sample<T: Stored>(tensors: &[(&str, &[T])]) -> Result<Samples, String> {
+    let mut samples = Samples::new();
+    for (name, tensor) in tensors {
+        let numbers = inputs::sample_positions(tensor.len()).map(|at| tensor[at].widen());
+        if !numbers.iter().all(|x| x.is_finite()) {
+            return Err(format!("{name} is not finite"));
+        }
+        samples.insert((*name).to_string(), numbers.to_vec());
+    }
+    Ok(samples)
+}
+
+/// Runs `$prepare::<T>($request)` for the storage type of a request.
+macro_rules! for_dtype {
+    ($request:expr, $prepare:ident) => {
+        match $request.dtype {
+            crate::protocol::Dtype::F32 => $prepare::<f32>($request),
+            crate::protocol::Dtype::F16 => $prepare::<half::f16>($request),
+            crate::protocol::Dtype::Bf16 => $prepare::<half::bf16>($request),
+        }
+    };
+}
+use for_dtype;
+
+/// The answer to what an engine does not do.
+fn unsupported<T>(engine: &str, request: &Request) -> Result<T, String> {
+    Err(format!(
+        "{engine} does not do {} with mask {} in {} here",
+        request.op.name(),
+        request.mask,
+        request.dtype.name()
+    ))
+}
