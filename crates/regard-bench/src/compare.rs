@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cases::Case;
 use crate::operations::{Work, work};
 use crate::peers::Ask;
-use crate::protocol::{Dtype, Measurement, Request, Samples};
+use crate::protocol::{Dtype, Measurement, Parts, Request, Samples};
 use crate::timing::median;
 
 /// One case, seen by everybody.
@@ -77,6 +77,8 @@ pub(crate) struct Timed {
     pub(crate) gflops: Option<f64>,
     /// Keys and values a second, in 10⁹ bytes (of a decode).
     pub(crate) gigabytes_per_second: Option<f64>,
+    /// Share of each part of the time, by name, where the worker tells them apart.
+    pub(crate) parts: Parts,
 }
 
 /// How often, and how quietly.
@@ -102,7 +104,8 @@ pub(crate) fn compare(
             break;
         };
         for ((_, peer), answers) in peers.iter_mut().zip(&mut peer_answers) {
-            answers.ask(*peer, &case.request, Some(&reference), pace.rest);
+            let reference = peer.attends().then_some(&reference);
+            answers.ask(*peer, &case.request, reference, pace.rest);
         }
     }
     let regard = our_answers.outcome(&case.request);
@@ -188,6 +191,7 @@ impl Answers {
             peak_extra_bytes: rounds.iter().filter_map(|round| round.peak_extra_bytes).max(),
             gflops,
             gigabytes_per_second,
+            parts: last.parts.clone(),
         })
     }
 }
@@ -250,6 +254,7 @@ mod tests {
             peak_extra_bytes: Some((median_s * 10.0) as u64),
             samples: Samples::from([("output".into(), vec![sample; 16])]),
             engine: "script".into(),
+            parts: Parts::new(),
         })
     }
 

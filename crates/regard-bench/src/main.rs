@@ -61,6 +61,9 @@
 //! rounds' medians. 100 % is the rate of a 2048³ f32 matrix product in the same run: `torch.mm` if PyTorch is among
 //! the peers, else the crate gemm.
 //!
+//! A layer's answer also has `parts`: the shares of projections, of attention, and of the gradients of both. The
+//! peer `memory` reads keys and values and no more, with as many threads: what a decode could at best be.
+//!
 //! # Memory
 //!
 //! `peak_extra_bytes` (Linux): what the first call adds to the highest resident memory: 5 is written to
@@ -114,6 +117,18 @@ enum Command {
     },
     /// Compare regard with peers, case by case
     Compare(CompareArguments),
+    /// Compute one case over and over, for a profiler or to count instructions
+    Repeat {
+        /// What to compute with
+        #[arg(long, value_enum, default_value = "regard")]
+        engine: Engine,
+        /// The case, as a JSON object
+        #[arg(long, value_name = "JSON")]
+        case: String,
+        /// Times
+        #[arg(long, default_value_t = 1)]
+        runs: usize,
+    },
 }
 
 #[derive(Args)]
@@ -160,11 +175,19 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(|e| e.to_string()),
         Command::Compare(arguments) => run(&arguments),
+        Command::Repeat { engine, case, runs } => repeat(engine, &case, runs).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         eprintln!("regard-bench: {error}");
         ExitCode::from(2)
     })
+}
+
+/// Computes a case `runs` times, in rayon's own pool.
+fn repeat(engine: Engine, case: &str, runs: usize) -> Result<(), String> {
+    let mut call =
+        engine.prepare(&cases::parse(case, Defaults { threads: 1, seconds: 0.0, seed: 1 })?.request)?;
+    (0..runs).try_for_each(|_| call.run())
 }
 
 /// Compares, prints, and fails if somebody disagreed.

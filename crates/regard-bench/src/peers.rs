@@ -20,6 +20,8 @@ pub(crate) enum Peer {
     Onnxruntime,
     /// The crate gemm; sgemm only.
     Gemm,
+    /// Reading keys and values and no more: the bound of a decode; decode only.
+    Memory,
     /// This library itself: how much two equal workers differ.
     Regard,
 }
@@ -31,6 +33,7 @@ impl Peer {
             Self::Torch => "torch",
             Self::Onnxruntime => "onnxruntime",
             Self::Gemm => "gemm",
+            Self::Memory => "memory",
             Self::Regard => "regard",
         }
     }
@@ -40,11 +43,16 @@ impl Peer {
         if self == Self::Regard { "regard again" } else { self.name() }
     }
 
+    /// Whether it computes what it is asked for; else it is only a bound on the time of that.
+    pub(crate) fn attends(self) -> bool {
+        self != Self::Memory
+    }
+
     fn python_script(self) -> Option<&'static str> {
         match self {
             Self::Torch => Some("torch_worker.py"),
             Self::Onnxruntime => Some("onnxruntime_worker.py"),
-            Self::Gemm | Self::Regard => None,
+            Self::Gemm | Self::Memory | Self::Regard => None,
         }
     }
 
@@ -62,6 +70,11 @@ impl Peer {
 
 /// Something that answers requests.
 pub(crate) trait Ask {
+    /// Whether its samples have to agree with ours.
+    fn attends(&self) -> bool {
+        true
+    }
+
     /// The answer, or why there is none.
     fn ask(&mut self, request: &Request) -> Result<Measurement, String>;
 }
@@ -109,6 +122,10 @@ impl Process {
 }
 
 impl Ask for Process {
+    fn attends(&self) -> bool {
+        self.peer.attends()
+    }
+
     fn ask(&mut self, request: &Request) -> Result<Measurement, String> {
         let mut running = match self.running.take() {
             Some(running) => running,

@@ -229,6 +229,9 @@ pub(crate) enum Answer {
     },
 }
 
+/// Numbers of the parts of a call, by name.
+pub(crate) type Parts = BTreeMap<String, f64>;
+
 /// How long a call took, and what it computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Measurement {
@@ -244,6 +247,9 @@ pub(crate) struct Measurement {
     pub(crate) samples: Samples,
     /// Name and version of what computed.
     pub(crate) engine: String,
+    /// Share of each part of the time, where the worker tells them apart.
+    #[serde(default, skip_serializing_if = "Parts::is_empty")]
+    pub(crate) parts: Parts,
 }
 
 #[cfg(test)]
@@ -308,6 +314,7 @@ mod tests {
             peak_extra_bytes: None,
             samples,
             engine: "regard".into(),
+            parts: Parts::new(),
         });
         for answer in [measured, Answer::Refused { error: "no".into() }] {
             let line = serde_json::to_string(&answer).unwrap();

@@ -223,6 +223,10 @@ fn row(
             if let Some(rate) = timed.gigabytes_per_second {
                 cells[5] = format!("{rate:.1} GB/s");
             }
+            if !timed.parts.is_empty() {
+                let parts = timed.parts.iter().map(|(name, share)| format!("{name} {:.0} %", 100.0 * share));
+                note(format!("{label}, {worker}: {}", parts.collect::<Vec<_>>().join(", ")));
+            }
             if let Some(bytes) = timed.peak_extra_bytes {
                 cells[7] = format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
             }
@@ -245,6 +249,7 @@ mod tests {
     use super::*;
     use crate::cases::{Defaults, parse};
     use crate::compare::Ratio;
+    use crate::protocol::Parts;
 
     fn timed(median_s: f64) -> Outcome {
         Outcome::Timed(Timed {
@@ -256,6 +261,7 @@ mod tests {
             peak_extra_bytes: Some(3 << 20),
             gflops: Some(50.0),
             gigabytes_per_second: None,
+            parts: Parts::new(),
         })
     }
 

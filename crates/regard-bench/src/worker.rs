@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::engines::Engine;
-use crate::protocol::{Answer, Measurement, Request};
+use crate::protocol::{Answer, Measurement, Parts, Request};
 use crate::timing::time;
 
 /// Longest sequence of the call that loads code and wakes threads before each measurement.
@@ -61,11 +61,11 @@ impl Worker {
         let run = |request: &Request| {
             let mut call = pool.install(|| engine.prepare(request))?;
             let timing = time(request.seconds, || pool.install(|| call.run()))?;
-            Ok::<_, String>((timing, call.samples()?))
+            Ok::<_, String>((timing, call.samples()?, shares(call.parts())))
         };
         let [seq_q, seq_kv] = [request.seq_q, request.seq_kv].map(|len| len.min(LOADING_LEN));
         run(&Request { seq_q, seq_kv, seconds: 0.0, ..request.clone() })?;
-        let (timing, samples) = run(request)?;
+        let (timing, samples, parts) = run(request)?;
         Ok(Measurement {
             median_s: timing.median_s,
             min_s: timing.min_s,
@@ -73,8 +73,15 @@ impl Worker {
             peak_extra_bytes: timing.peak_extra_bytes,
             samples,
             engine: engine.version(),
+            parts,
         })
     }
+}
+
+/// Seconds as shares of all of them.
+fn shares(seconds: Parts) -> Parts {
+    let all: f64 = seconds.values().sum();
+    seconds.into_iter().map(|(name, seconds)| (name, seconds / all)).collect()
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,12 +1,13 @@
 //! What a worker can compute with.
 
 mod gemm;
+mod memory;
 mod regard;
 
 use half::{bf16, f16};
 
 use crate::inputs::{self, Tensor};
-use crate::protocol::{Request, Samples};
+use crate::protocol::{Parts, Request, Samples};
 
 /// A library, or one way of calling it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -15,6 +16,8 @@ pub(crate) enum Engine {
     Regard,
     /// The crate gemm's matrix product, through `regard::layer::Linear`, the safe way to call it here; sgemm only.
     Gemm,
+    /// Reading keys and values and no more; decode only.
+    Memory,
 }
 
 /// A call with its inputs and outputs in place.
@@ -24,6 +27,11 @@ pub(crate) trait Call: Send {
 
     /// Samples of what the last [`Call::run`] computed.
     fn samples(&self) -> Result<Samples, String>;
+
+    /// Seconds so far in each part of all calls, by name, where they are told apart.
+    fn parts(&self) -> Parts {
+        Parts::new()
+    }
 }
 
 impl Engine {
@@ -35,6 +43,7 @@ impl Engine {
         match self {
             Self::Regard => regard::prepare(request),
             Self::Gemm => gemm::prepare(request),
+            Self::Memory => memory::prepare(request),
         }
     }
 
@@ -43,6 +52,7 @@ impl Engine {
         match self {
             Self::Regard => regard::version(),
             Self::Gemm => "gemm 0.19".to_string(),
+            Self::Memory => "reading".to_string(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! This workspace's library: `attention_with`, `attention_backward` and `layer::MultiHeadAttention`, writing to
 //! outputs that are there, with one `Workspace` for all calls.
 
+use std::time::Instant;
+
 use regard::layer::{ForwardPass, Linear, MultiHeadAttention, MultiHeadAttentionGradients, OptionGradients};
 use regard::{
     AttentionConfig, AttentionError, AttentionGradients, AttentionOutput, BackwardInputs, Element, Isa,
@@ -10,7 +12,7 @@ use regard::{
 
 use super::{Call, Stored, for_dtype, input, layer_parameters, sample, unsupported};
 use crate::inputs::Tensor;
-use crate::protocol::{self, Dtype, Op, Request, Samples};
+use crate::protocol::{self, Dtype, Op, Parts, Request, Samples};
 
 const LAYOUT: Layout = Layout::BatchHeadSeqDim;
 
@@ -138,6 +140,8 @@ struct LayerCall {
     output: Vec<f32>,
     gradients: Option<MultiHeadAttentionGradients>,
     workspace: Workspace,
+    /// Seconds of all calls so far in projections, in attention, and in the gradients of both.
+    seconds: [f64; 3],
 }
 
 impl LayerCall {
@@ -161,6 +165,7 @@ impl LayerCall {
             output: Vec::new(),
             gradients: None,
             workspace: Workspace::new(),
+            seconds: [0.0; 3],
         })
     }
 
@@ -169,9 +174,14 @@ impl LayerCall {
         let size = [self.request.batch, self.request.seq_q];
         // What the layer returns is its own: freed before the next, as by a caller that has used it.
         (self.output, self.gradients) = (Vec::new(), None);
+        let start = Instant::now();
         let projection = self.layer.project(&self.input, size, config.parallelism)?;
+        let projected = Instant::now();
         let attended = projection.attend(&config, &mut self.workspace)?;
+        let done = Instant::now();
         self.output = self.layer.project_output(&attended, config.parallelism)?;
+        self.seconds[0] += ((projected - start) + done.elapsed()).as_secs_f64();
+        self.seconds[1] += (done - projected).as_secs_f64();
         if let Some(d_output) = &self.d_output {
             let pass = ForwardPass {
                 input: &self.input,
@@ -180,7 +190,9 @@ impl LayerCall {
                 attended: &attended,
             };
             let (options, workspace) = (OptionGradients::default(), &mut self.workspace);
+            let start = Instant::now();
             self.gradients = Some(self.layer.backward(pass, d_output, options, &config, workspace)?);
+            self.seconds[2] += start.elapsed().as_secs_f64();
         }
         Ok(())
     }
@@ -189,6 +201,11 @@ impl LayerCall {
 impl Call for LayerCall {
     fn run(&mut self) -> Result<(), String> {
         self.pass().map_err(|e| e.to_string())
+    }
+
+    fn parts(&self) -> Parts {
+        let names = ["projections", "attention", "gradients of both"].map(String::from);
+        names.into_iter().zip(self.seconds).filter(|(_, seconds)| *seconds > 0.0).collect()
     }
 
     fn samples(&self) -> Result<Samples, String> {
