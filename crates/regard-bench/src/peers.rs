@@ -20,6 +20,12 @@ pub(crate) enum Peer {
     Onnxruntime,
     /// The crate gemm; sgemm only.
     Gemm,
+    /// candle's flash_attn for CPUs (feature candle).
+    Candle,
+    /// Attention of candle's tensor operations (feature candle).
+    CandleComposed,
+    /// burn's attention on its flex backend (feature burn).
+    Burn,
     /// This library itself: how much two equal workers differ.
     Regard,
 }
@@ -31,6 +37,9 @@ impl Peer {
             Self::Torch => "torch",
             Self::Onnxruntime => "onnxruntime",
             Self::Gemm => "gemm",
+            Self::Candle => "candle",
+            Self::CandleComposed => "candle-composed",
+            Self::Burn => "burn",
             Self::Regard => "regard",
         }
     }
@@ -44,7 +53,7 @@ impl Peer {
         match self {
             Self::Torch => Some("torch_worker.py"),
             Self::Onnxruntime => Some("onnxruntime_worker.py"),
-            Self::Gemm | Self::Regard => None,
+            Self::Gemm | Self::Candle | Self::CandleComposed | Self::Burn | Self::Regard => None,
         }
     }
 
