@@ -6,6 +6,10 @@
 //! cargo run --release -p regard-bench -- compare --peer torch --group forward
 //! ```
 //!
+//! candle and burn are features of this crate (`--features candle,burn`), off unless asked for; PyTorch and ONNX
+//! Runtime run in the Python that `REGARD_BENCH_PYTHON` names, else `python3`. `--peer regard` compares the library
+//! with itself: how much of a difference is noise.
+//!
 //! # The protocol
 //!
 //! A *worker* reads one JSON object a line on stdin and answers each by one line on stdout, until stdin ends.

@@ -92,9 +92,12 @@ mod tests {
                     Mask::Window(window) => j <= i && i < j + window,
                     Mask::Lengths => j < seq_kv - b * seq_kv / 6,
                 };
-                let pairs =
-                    (0..3).flat_map(|b| (0..seq_q).flat_map(move |i| (0..seq_kv).map(move |j| (b, i, j))));
-                let count = pairs.filter(|&(b, i, j)| allowed(b, i, j)).count();
+                let mut count = 0;
+                for (b, i) in (0..3).flat_map(|b| (0..seq_q).map(move |i| (b, i))) {
+                    let keys: Vec<usize> = (0..seq_kv).filter(|&j| allowed(b, i, j)).collect();
+                    count += keys.len();
+                    assert_eq!(request.allowed_keys(b, i).collect::<Vec<_>>(), keys, "{request:?} {b} {i}");
+                }
                 assert_eq!(allowed_pairs(&request), count as u128, "{request:?}");
             }
         }

@@ -22,6 +22,12 @@ pub(crate) enum Peer {
     Gemm,
     /// Reading keys and values and no more: the bound of a decode; decode only.
     Memory,
+    /// candle's flash_attn for CPUs (feature candle).
+    Candle,
+    /// Attention of candle's tensor operations (feature candle).
+    CandleComposed,
+    /// burn's attention on its flex backend (feature burn).
+    Burn,
     /// This library itself: how much two equal workers differ.
     Regard,
 }
@@ -34,6 +40,9 @@ impl Peer {
             Self::Onnxruntime => "onnxruntime",
             Self::Gemm => "gemm",
             Self::Memory => "memory",
+            Self::Candle => "candle",
+            Self::CandleComposed => "candle-composed",
+            Self::Burn => "burn",
             Self::Regard => "regard",
         }
     }
@@ -52,7 +61,7 @@ impl Peer {
         match self {
             Self::Torch => Some("torch_worker.py"),
             Self::Onnxruntime => Some("onnxruntime_worker.py"),
-            Self::Gemm | Self::Memory | Self::Regard => None,
+            _ => None,
         }
     }
 

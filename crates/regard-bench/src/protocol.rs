@@ -61,6 +61,18 @@ impl Request {
             .then(|| (0..self.batch).map(|b| self.seq_kv - b * self.seq_kv / (2 * self.batch)).collect())
     }
 
+    /// The keys that a query of a sequence may attend to, which are adjacent.
+    #[cfg(any(test, feature = "candle", feature = "burn"))]
+    pub(crate) fn allowed_keys(&self, sequence: usize, query: usize) -> std::ops::Range<usize> {
+        let up_to_own = (query + 1).min(self.seq_kv);
+        match self.mask {
+            Mask::None => 0..self.seq_kv,
+            Mask::Causal => 0..up_to_own,
+            Mask::Window(window) => (query + 1).saturating_sub(window).min(up_to_own)..up_to_own,
+            Mask::Lengths => 0..self.key_lengths().map_or(self.seq_kv, |lengths| lengths[sequence]),
+        }
+    }
+
     /// What is wrong with the request, for any worker.
     pub(crate) fn check(&self) -> Result<(), String> {
         let sizes = [self.batch, self.heads, self.kv_heads, self.seq_q, self.seq_kv, self.head_dim];

@@ -22,7 +22,8 @@ fn request(changes: &[(&str, Value)]) -> Value {
 
 fn answers(engine: &str, requests: &[Value]) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_regard-bench"));
-    let command = command.args(["worker", "--engine", engine]);
+    // candle takes its number of threads from here.
+    let command = command.args(["worker", "--engine", engine]).env("RAYON_NUM_THREADS", "1");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     for request in requests {
@@ -82,6 +83,85 @@ fn gemm__sgemm__is_the_product_of_the_stated_matrices() {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         assert!((found.as_f64().unwrap() - expected).abs() < 1e-4, "{found} {expected}");
+    }
+}
+
+/// Requests of every kind of mask, type and operation that a Rust peer may do.
+#[cfg(any(feature = "candle", feature = "burn"))]
+fn attention_requests() -> Vec<Value> {
+    let base = [("batch", json!(1)), ("heads", json!(4)), ("kv_heads", json!(4)), ("head_dim", json!(32))];
+    let sizes = [("seq_q", json!(90)), ("seq_kv", json!(90)), ("op", json!("forward"))];
+    let base = [&base[..], &sizes].concat();
+    let changes = [
+        vec![],
+        vec![("mask", json!("causal"))],
+        vec![("mask", json!("causal")), ("seq_kv", json!(50))],
+        vec![("mask", json!("causal")), ("seq_q", json!(50))],
+        vec![("mask", json!("window:7"))],
+        vec![("mask", json!("lengths")), ("batch", json!(3))],
+        vec![("mask", json!("causal")), ("batch", json!(3)), ("kv_heads", json!(2))],
+        vec![("dtype", json!("f16"))],
+        vec![("dtype", json!("bf16")), ("mask", json!("causal"))],
+        vec![("op", json!("decode")), ("seq_q", json!(1)), ("seq_kv", json!(300))],
+        vec![("op", json!("forward_backward"))],
+        vec![("op", json!("forward_backward")), ("mask", json!("causal")), ("batch", json!(2))],
+        vec![("op", json!("forward_backward")), ("mask", json!("window:7")), ("kv_heads", json!(1))],
+    ];
+    changes.into_iter().map(|changes| request(&[&base[..], &changes].concat())).collect()
+}
+
+#[cfg(any(feature = "candle", feature = "burn"))]
+fn assert_agrees_with_regard(engine: &str, expected_count: usize) {
+    let requests = attention_requests();
+    let (ours, theirs) = (answers("regard", &requests), answers(engine, &requests));
+    let mut compared = 0;
+    for ((request, ours), theirs) in requests.iter().zip(&ours).zip(&theirs) {
+        let Some(samples) = theirs["samples"].as_object() else {
+            assert!(theirs["error"].is_string(), "{engine} {request}: {theirs}");
+            continue;
+        };
+        compared += 1;
+        let most = match request["dtype"].as_str() {
+            Some("f32") => 1e-4,
+            Some("f16") => 5e-3,
+            _ => 4e-2,
+        };
+        assert!(samples.keys().eq(ours["samples"].as_object().unwrap().keys()), "{engine} {request}");
+        for (name, theirs) in samples {
+            let pairs = theirs.as_array().unwrap().iter().zip(ours["samples"][name].as_array().unwrap());
+            for (theirs, ours) in
+                pairs.map(|(theirs, ours)| (theirs.as_f64().unwrap(), ours.as_f64().unwrap()))
+            {
+                assert!((theirs - ours).abs() <= most, "{engine} {request} {name}: {theirs} {ours}");
+            }
+        }
+    }
+    assert_eq!(compared, expected_count, "{engine}: {theirs:?}");
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle__both_ways__agree_with_regard_or_refuse() {
+    assert_agrees_with_regard("candle", 9);
+    assert_agrees_with_regard("candle-composed", 13);
+}
+
+#[cfg(feature = "burn")]
+#[test]
+fn burn__agrees_with_regard_or_refuses() {
+    assert_agrees_with_regard("burn", 11);
+}
+
+#[cfg(not(all(feature = "candle", feature = "burn")))]
+#[test]
+fn worker__an_engine_that_is_not_built__says_how_to_build_it() {
+    for (engine, feature, built) in
+        [("candle", "candle", cfg!(feature = "candle")), ("burn", "burn", cfg!(feature = "burn"))]
+    {
+        if !built {
+            let error = answers(engine, &[request(&[])])[0]["error"].as_str().unwrap().to_string();
+            assert!(error.contains(&format!("--features {feature}")), "{error}");
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 //! What a worker can compute with.
 
+#[cfg(feature = "burn")]
+mod burn;
+#[cfg(feature = "candle")]
+mod candle;
 mod gemm;
 mod memory;
 mod regard;
@@ -18,6 +22,12 @@ pub(crate) enum Engine {
     Gemm,
     /// Reading keys and values and no more; decode only.
     Memory,
+    /// candle-nn's `attention::flash_attn` for CPUs.
+    Candle,
+    /// Attention of candle's tensor operations: matmul, softmax, matmul.
+    CandleComposed,
+    /// burn's `attention` on its flex backend, with autodiff for gradients.
+    Burn,
 }
 
 /// A call with its inputs and outputs in place.
@@ -44,6 +54,16 @@ impl Engine {
             Self::Regard => regard::prepare(request),
             Self::Gemm => gemm::prepare(request),
             Self::Memory => memory::prepare(request),
+            #[cfg(feature = "candle")]
+            Self::Candle => candle::prepare_flash(request),
+            #[cfg(feature = "candle")]
+            Self::CandleComposed => candle::prepare_composed(request),
+            #[cfg(feature = "burn")]
+            Self::Burn => burn::prepare(request),
+            #[cfg(not(feature = "candle"))]
+            Self::Candle | Self::CandleComposed => not_built("candle"),
+            #[cfg(not(feature = "burn"))]
+            Self::Burn => not_built("burn"),
         }
     }
 
@@ -53,6 +73,9 @@ impl Engine {
             Self::Regard => regard::version(),
             Self::Gemm => "gemm 0.19".to_string(),
             Self::Memory => "reading".to_string(),
+            Self::Candle => "candle 0.11.1, flash_attn".to_string(),
+            Self::CandleComposed => "candle 0.11.1, composed".to_string(),
+            Self::Burn => "burn 0.22.1, flex".to_string(),
         }
     }
 }
@@ -137,6 +160,11 @@ macro_rules! for_dtype {
     };
 }
 use for_dtype;
+
+#[cfg(not(all(feature = "candle", feature = "burn")))]
+fn not_built<T>(feature: &str) -> Result<T, String> {
+    Err(format!("built without {feature}: cargo build --release -p regard-bench --features {feature}"))
+}
 
 /// The answer to what an engine does not do.
 fn unsupported<T>(engine: &str, request: &Request) -> Result<T, String> {
