@@ -2,6 +2,8 @@
 //!
 //! All rows of a key head (up to `MAX_DOT_ROWS`, group × query rows) share each key and value that is loaded.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::finish::write_rows;
@@ -12,7 +14,7 @@ use super::plan::{BLOCK_KV, MAX_DOT_ROWS, Piece};
 use super::problem::Problem;
 use super::row_mask::RowMask;
 use super::rows::{RowSource, Rows};
-use super::scratch::WorkerScratch;
+use super::scratch::{LINE, WorkerScratch};
 use super::tile::{load, store};
 
 /// Runs one piece by row dots and writes its rows or its partial result.
@@ -61,13 +63,16 @@ fn run_blocks<S: Simd>(
         let (from, to) = ((keys.start - first) / width * width, (keys.end - first).next_multiple_of(width));
         let (key_tile, value_tile) = scratch.tile.split_at_mut(BLOCK_KV * problem.plan.padded_head_dim);
 
-        let dims = (problem.plan.head_dim, problem.plan.padded_head_dim);
         let head = (piece.batch, piece.kv_head);
+        let value_dims = (problem.shape.value_head_dim, columns);
+        let value_rows = rows_of(problem.value, head, (keys.start, keys.len()), value_dims, value_tile);
+        let dims = (problem.plan.head_dim, problem.plan.padded_head_dim);
         let key_rows = rows_of(problem.key, head, (keys.start, keys.len()), dims, key_tile);
+        let values_ahead = Ahead { rows: value_rows, len: columns, count: keys.len() };
         dot_scores(
             simd,
             scratch.query,
-            (key_rows, keys.len()),
+            (key_rows, keys.len(), values_ahead),
             dims.1,
             &mut scratch.scores[keys.start - first..],
             masks.len(),
@@ -85,13 +90,13 @@ fn run_blocks<S: Simd>(
             }
         }
 
-        let dims = (problem.shape.value_head_dim, columns);
-        let value_rows = rows_of(problem.value, head, (keys.start, keys.len()), dims, value_tile);
         let probs = &scratch.scores[keys.start - first..];
         let output = &mut scratch.output[..masks.len() * columns];
         match path {
             ValuePath::Multiply => {
-                add_values(simd, (probs, &rescale), (value_rows, keys.len()), (output, columns));
+                let next = (first + BLOCK_KV)..(first + 2 * BLOCK_KV).min(all.end);
+                let ahead = Ahead::in_place(problem.key, head, next, problem.plan.head_dim);
+                add_values(simd, (probs, &rescale), (value_rows, keys.len(), ahead), (output, columns));
             }
             ValuePath::Select => {
                 let rows = (value_rows, keys.start, keys.len());
@@ -119,12 +124,12 @@ pub(super) fn rows_of<'a>(
     Rows { data: tile, stride: padded }
 }
 
-/// `scores[r][j] = q[r] · k[j]`; `dim` is a multiple of the vector length.
+/// `scores[r][j] = q[r] · k[j]`; `dim` is a multiple of the vector length. Rows that come next are fetched on the way.
 #[inline(always)]
 pub(super) fn dot_scores<S: Simd>(
     simd: S,
     queries: &[f32],
-    (keys, num_keys): (Rows<'_>, usize),
+    (keys, num_keys, ahead): (Rows<'_>, usize, Ahead<'_>),
     dim: usize,
     scores: &mut [f32],
     num_rows: usize,
@@ -132,10 +137,11 @@ pub(super) fn dot_scores<S: Simd>(
     let mut r = 0;
     while r < num_rows {
         let (queries, scores) = (&queries[r * dim..], &mut scores[r * BLOCK_KV..]);
+        let keys = (keys, num_keys, if r == 0 { ahead } else { Ahead::NOTHING });
         match num_rows - r {
-            1 => dot_rows::<S, 1>(simd, queries, (keys, num_keys), dim, scores),
-            2 | 3 => dot_rows::<S, 2>(simd, queries, (keys, num_keys), dim, scores),
-            _ => dot_rows::<S, 4>(simd, queries, (keys, num_keys), dim, scores),
+            1 => dot_rows::<S, 1>(simd, queries, keys, dim, scores),
+            2 | 3 => dot_rows::<S, 2>(simd, queries, keys, dim, scores),
+            _ => dot_rows::<S, 4>(simd, queries, keys, dim, scores),
         }
         r += match num_rows - r {
             1 => 1,
@@ -149,7 +155,7 @@ pub(super) fn dot_scores<S: Simd>(
 fn dot_rows<S: Simd, const R: usize>(
     simd: S,
     queries: &[f32],
-    (keys, num_keys): (Rows<'_>, usize),
+    (keys, num_keys, ahead): (Rows<'_>, usize, Ahead<'_>),
     dim: usize,
     scores: &mut [f32],
 ) {
@@ -159,22 +165,101 @@ fn dot_rows<S: Simd, const R: usize>(
             && queries.len() >= R * dim
             && scores.len() >= (R - 1) * BLOCK_KV + num_keys
     );
-    for j in 0..num_keys {
-        let key = keys.row(j, dim);
-        let mut sums = [simd.splat_f32s(0.0); R];
-        for c in (0..dim).step_by(lanes) {
-            // SAFETY: c + lanes ≤ dim, the length of `key` and of each of the R queries (asserted).
-            unsafe {
-                let k = load(simd, key.as_ptr().add(c));
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let q = load(simd, queries.as_ptr().add(r * dim + c));
-                    *sum = simd.mul_add_e_f32s(q, k, *sum);
+    let mut j = 0;
+    while j < num_keys {
+        // Several keys at a time share what is loaded of the queries; 16 sums need 32 registers. One query is as fast
+        // as memory, which likes to be read in order.
+        let done = match num_keys - j {
+            4.. if R > 1 && (R < 4 || lanes >= 16) => {
+                dot_keys::<S, R, 4>(simd, queries, (keys, j), dim, scores)
+            }
+            2.. if R > 1 => dot_keys::<S, R, 2>(simd, queries, (keys, j), dim, scores),
+            _ => dot_keys::<S, R, 1>(simd, queries, (keys, j), dim, scores),
+        };
+        (j..j + done).for_each(|j| ahead.fetch(j));
+        j += done;
+    }
+}
+
+/// `J` keys from `first` on for `dot_rows`; returns `J`.
+#[inline(always)]
+fn dot_keys<S: Simd, const R: usize, const J: usize>(
+    simd: S,
+    queries: &[f32],
+    (keys, first): (Rows<'_>, usize),
+    dim: usize,
+    scores: &mut [f32],
+) -> usize {
+    let lanes = S::F32_LANES;
+    assert!(dim.is_multiple_of(lanes) && queries.len() >= R * dim);
+    let data = &keys.data[first * keys.stride..];
+    assert!(data.len() >= (J - 1) * keys.stride + dim);
+    // Loops and no closures: those would not be compiled for the instruction set.
+    let mut sums = [[simd.splat_f32s(0.0); J]; R];
+    for c in (0..dim).step_by(lanes) {
+        // SAFETY: c + lanes ≤ dim; key j < J starts at j·stride of `data`, query r < R at r·dim (both asserted).
+        unsafe {
+            let mut loaded = [simd.splat_f32s(0.0); J];
+            for (j, key) in loaded.iter_mut().enumerate() {
+                *key = load(simd, data.as_ptr().add(j * keys.stride + c));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let query = load(simd, queries.as_ptr().add(r * dim + c));
+                for (sum, key) in sums.iter_mut().zip(loaded) {
+                    *sum = simd.mul_add_e_f32s(query, key, *sum);
                 }
             }
         }
-        for (r, sum) in sums.into_iter().enumerate() {
-            scores[r * BLOCK_KV + j] = simd.reduce_sum_f32s(sum);
+    }
+    for (r, sums) in sums.into_iter().enumerate() {
+        for (j, sum) in sums.into_iter().enumerate() {
+            scores[r * BLOCK_KV + first + j] = simd.reduce_sum_f32s(sum);
         }
+    }
+    J
+}
+
+/// Rows that are read next, fetched one by one while others are computed with: so memory is never idle.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    rows: Rows<'a>,
+    len: usize,
+    count: usize,
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) const NOTHING: Self = Self { rows: Rows { data: &[], stride: 0 }, len: 0, count: 0 };
+
+    /// Rows `range` of a head, where they lie in place.
+    fn in_place(source: &'a dyn RowSource, head: (usize, usize), range: Range<usize>, len: usize) -> Self {
+        if range.is_empty() {
+            return Self::NOTHING;
+        }
+        let run = source.f32_run(head, range.start, range.len());
+        run.map_or(Self::NOTHING, |(data, stride)| Self {
+            rows: Rows { data, stride },
+            len,
+            count: range.len(),
+        })
+    }
+
+    /// Asks for row `j`, if there is one, to be brought to the second level of cache.
+    #[inline(always)]
+    fn fetch(&self, j: usize) {
+        if j >= self.count {
+            return;
+        }
+        let row = self.rows.row(j, self.len);
+        #[cfg(target_arch = "x86_64")]
+        for at in (0..row.len()).step_by(LINE) {
+            // SAFETY: a hint that reads nothing; SSE is part of x86-64.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T1>(row.as_ptr().wrapping_add(at).cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = row;
     }
 }
 
@@ -183,7 +268,7 @@ fn dot_rows<S: Simd, const R: usize>(
 fn add_values<S: Simd>(
     simd: S,
     (probs, rescale): (&[f32], &[f32]),
-    (values, num_keys): (Rows<'_>, usize),
+    (values, num_keys, ahead): (Rows<'_>, usize, Ahead<'_>),
     (output, columns): (&mut [f32], usize),
 ) {
     let lanes = S::F32_LANES;
@@ -194,18 +279,48 @@ fn add_values<S: Simd>(
     for (output, rescale) in output.chunks_exact_mut(columns).zip(rescale) {
         output.iter_mut().for_each(|out| *out *= rescale);
     }
-    for j in 0..num_keys {
-        let value = values.row(j, columns);
-        for (r, output) in output.chunks_exact_mut(columns).enumerate() {
-            let prob = simd.splat_f32s(probs[r * BLOCK_KV + j]);
-            for column in (0..columns).step_by(lanes) {
-                // SAFETY: `value` and `output` have `columns` elements, a multiple of `lanes`.
-                unsafe {
-                    let at = output.as_mut_ptr().add(column);
-                    let value = load(simd, value.as_ptr().add(column));
-                    store(simd, at, simd.mul_add_e_f32s(prob, value, load(simd, at)));
+    let mut j = 0;
+    while j < num_keys {
+        let done = match num_keys - j {
+            ..4 => add_rows::<S, 1>(simd, probs, (values, j), (&mut *output, columns)),
+            _ => add_rows::<S, 4>(simd, probs, (values, j), (&mut *output, columns)),
+        };
+        (j..j + done).for_each(|j| ahead.fetch(j));
+        j += done;
+    }
+}
+
+/// Adds `J` weighted values from `first` on to every row, one after the other, while the row is in registers;
+/// returns `J`.
+#[inline(always)]
+fn add_rows<S: Simd, const J: usize>(
+    simd: S,
+    probs: &[f32],
+    (values, first): (Rows<'_>, usize),
+    (output, columns): (&mut [f32], usize),
+) -> usize {
+    let lanes = S::F32_LANES;
+    assert!(columns.is_multiple_of(lanes));
+    let data = &values.data[first * values.stride..];
+    assert!(data.len() >= (J - 1) * values.stride + columns);
+    for (r, output) in output.chunks_exact_mut(columns).enumerate() {
+        let mut weights = [simd.splat_f32s(0.0); J];
+        for (weight, prob) in weights.iter_mut().zip(&probs[r * BLOCK_KV + first..]) {
+            *weight = simd.splat_f32s(*prob);
+        }
+        for column in (0..columns).step_by(lanes) {
+            // SAFETY: `output` has `columns` elements, a multiple of `lanes`; value j < J starts at j·stride of
+            // `data` and has as many (asserted).
+            unsafe {
+                let at = output.as_mut_ptr().add(column);
+                let mut sum = load(simd, at);
+                for (j, weight) in weights.into_iter().enumerate() {
+                    let value = load(simd, data.as_ptr().add(j * values.stride + column));
+                    sum = simd.mul_add_e_f32s(weight, value, sum);
                 }
+                store(simd, at, sum);
             }
         }
     }
+    J
 }

@@ -5,7 +5,7 @@ use std::f32::consts::LOG2_E;
 
 use pulp::Simd;
 
-use super::decode::{dot_scores, rows_of};
+use super::decode::{Ahead, dot_scores, rows_of};
 use super::dispatch::{SimdTask, run};
 use super::exp::exp2_nonpositive;
 use super::finish::share_beside_sink;
@@ -78,7 +78,7 @@ impl SimdTask for ProbsTask<'_> {
                 let count = (keys.end - first).min(BLOCK_KV);
                 let dims = (head_dim, padded);
                 let rows = rows_of(call.key, (*batch, kv_head), (first, count), dims, &mut key_tile);
-                dot_scores(simd, &queries, (rows, count), padded, &mut scores, masks.len());
+                dot_scores(simd, &queries, (rows, count, Ahead::NOTHING), padded, &mut scores, masks.len());
                 for (mask, scores) in masks.iter().zip(scores.chunks_exact_mut(BLOCK_KV)) {
                     scores[..count].iter_mut().for_each(|score| *score *= scale.score);
                     mask.apply(simd, &call.config, first, &mut scores[..count]);

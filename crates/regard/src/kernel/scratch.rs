@@ -37,7 +37,7 @@ fn grow(numbers: &mut Vec<f32>, len: usize) -> Result<(), AttentionError> {
 }
 
 /// f32 in a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 impl Workspace {
     /// An empty workspace; the first call fills it.
