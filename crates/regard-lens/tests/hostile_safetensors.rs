@@ -65,6 +65,10 @@ fn header__beyond_the_limit__refused_before_it_is_read() {
             "{error:?}"
         );
     }
+    // The limit itself is allowed: the next rule speaks.
+    let mut weights = limit.to_le_bytes().to_vec();
+    weights.extend(b"{}");
+    assert_refused(&weights, "expected at most the file's 2 bytes, found 16777216");
 }
 
 #[test]
@@ -133,6 +137,7 @@ fn header__a_field_of_another_type__refused() {
     for shape in ["1", "[-1]", "[1.5]", "[\"1\"]", "[18446744073709551616]", "null", "{}", "[[1]]"] {
         assert_refused(&with_header(tensor(shape, "[0,4]"), 4), "header: JSON");
     }
+    assert_refused(&with_header(tensor("1", "[0,4]"), 4), "expected at most 8 sizes");
     for offsets in ["0", "[0]", "[0,4,8]", "[-4,0]", "[0,4.0]", "null"] {
         assert_refused(&with_header(tensor("[1]", offsets), 4), "header: JSON");
     }

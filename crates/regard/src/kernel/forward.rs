@@ -12,7 +12,7 @@ use pulp::Simd;
 
 use super::finish::write_rows;
 use super::online_softmax::{RowState, absorb_block};
-use super::pack::{clear_query_row, pack_query_row, strip_len};
+use super::pack::{clear_query_row, pack_query_row, strip_len, wide_row};
 use super::plan::{BLOCK_KV, BLOCK_Q, Piece};
 use super::problem::Problem;
 use super::row_mask::RowMask;
@@ -78,13 +78,8 @@ fn pack_queries<const MR: usize>(problem: &Problem<'_>, masks: &[RowMask], scrat
     let len = strip_len(head_dim, MR);
     for (r, mask) in masks.iter().enumerate() {
         let strip = &mut scratch.query[r / MR * len..][..len];
-        let row = match problem.query.f32_row(mask.batch, mask.head, mask.row) {
-            Some(row) => row,
-            None => {
-                problem.query.widen_row(mask.batch, mask.head, mask.row, &mut scratch.row[..head_dim]);
-                &scratch.row[..head_dim]
-            }
-        };
+        let at = [mask.batch, mask.head, mask.row];
+        let row = wide_row(problem.query, at, &mut scratch.row[..head_dim]);
         pack_query_row(row, problem.scale.query, (r % MR, MR), strip);
     }
     for r in masks.len()..masks.len().next_multiple_of(MR) {

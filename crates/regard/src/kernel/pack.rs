@@ -92,6 +92,21 @@ pub(super) fn pack_rows(
     }
 }
 
+/// A row in f32: in place, or widened into `wide`.
+pub(super) fn wide_row<'a>(
+    source: &'a dyn RowSource,
+    [batch, head, row]: [usize; 3],
+    wide: &'a mut [f32],
+) -> &'a [f32] {
+    match source.f32_row(batch, head, row) {
+        Some(row) => row,
+        None => {
+            source.widen_row(batch, head, row, wide);
+            wide
+        }
+    }
+}
+
 /// Elements of a strip of `tile_rows` queries.
 pub(super) fn strip_len(head_dim: usize, tile_rows: usize) -> usize {
     head_dim.next_multiple_of(CHUNK) * tile_rows

@@ -8,8 +8,9 @@ use pulp::Simd;
 use super::super::dispatch::{SimdTask, run};
 use super::super::isa::Isa;
 use super::super::plan::{BLOCK_KV, BLOCK_Q};
+use super::super::row_mask::RowMask;
 use super::super::workers::{Queue, work};
-use super::block::{Before, RowBlock, score_gradients};
+use super::block::{Before, Masks, RowBlock, score_gradients};
 use super::pack::Wave;
 use super::plan::{GradientScratch, STRIDE};
 use super::{GradientProblem, HeadAt};
@@ -209,6 +210,7 @@ impl<I: Iterator<Item = BiasJob>> SimdTask for BiasTask<'_, '_, I> {
     #[inline(always)]
     fn run<S: Simd, const MR: usize>(mut self, simd: S) {
         let problem = self.problem;
+        let mut masks: Masks = std::array::from_fn(|_| RowMask::default());
         while let Some(job) = self.queue.take() {
             for (at, member) in pairs(problem, self.heads.clone()) {
                 if self.target.slice(at.batch, problem.head(at, member)) != job.slice {
@@ -218,7 +220,8 @@ impl<I: Iterator<Item = BiasJob>> SimdTask for BiasTask<'_, '_, I> {
                 for (row_block, block) in
                     job.row_blocks.clone().flat_map(|r| job.key_blocks.clone().map(move |k| (r, k)))
                 {
-                    let Some(rows) = RowBlock::new(problem, &head, (member, row_block * BLOCK_Q), block)
+                    let Some(rows) =
+                        RowBlock::new(problem, &head, (member, row_block * BLOCK_Q), block, &mut masks)
                     else {
                         continue;
                     };
@@ -236,7 +239,7 @@ impl<I: Iterator<Item = BiasJob>> SimdTask for BiasTask<'_, '_, I> {
 fn add_block(
     problem: &GradientProblem<'_>,
     target: &Target,
-    (rows, [batch, head]): (&RowBlock, [usize; 2]),
+    (rows, [batch, head]): (&RowBlock<'_>, [usize; 2]),
     d_scores: &[f32],
 ) {
     let first = rows.block * BLOCK_KV;

@@ -17,9 +17,8 @@ use super::pack::PackedGradientHead;
 use super::plan::{GradientScratch, STRIDE};
 
 /// Up to 96 rows of one query head that have keys in common with a key block.
-pub(super) struct RowBlock {
-    masks: [RowMask; BLOCK_Q],
-    len: usize,
+pub(super) struct RowBlock<'m> {
+    masks: &'m [RowMask],
     /// Query head within the group.
     pub(super) member: usize,
     /// The first row.
@@ -30,13 +29,17 @@ pub(super) struct RowBlock {
     pub(super) block: usize,
 }
 
-impl RowBlock {
+/// Room for the masks of a row block.
+pub(super) type Masks = [RowMask; BLOCK_Q];
+
+impl<'m> RowBlock<'m> {
     /// `None` if no row of the block may attend to a key of the key block.
     pub(super) fn new(
         problem: &GradientProblem<'_>,
         head: &PackedGradientHead<'_>,
         (member, first): (usize, usize),
         block: usize,
+        masks: &'m mut Masks,
     ) -> Option<Self> {
         let (batch, mask) = (head.at.batch, &problem.config.mask);
         let block_keys = block * BLOCK_KV..((block + 1) * BLOCK_KV).min(mask.key_len(batch));
@@ -46,18 +49,18 @@ impl RowBlock {
         if start >= block_keys.end || end <= block_keys.start {
             return None;
         }
-        let mut masks: [RowMask; BLOCK_Q] = std::array::from_fn(|_| RowMask::default());
+        let masks = &mut masks[..len];
         let options = (problem.shape, problem.config);
-        for (r, mask) in masks[..len].iter_mut().enumerate() {
+        for (r, mask) in masks.iter_mut().enumerate() {
             let row = member * problem.plan.rows + first + r;
             *mask = RowMask::new(options, (batch, head.at.kv_head), row, &block_keys);
         }
-        let keys = union(&masks[..len]);
-        (!keys.is_empty()).then_some(Self { masks, len, member, first, keys, block })
+        let keys = union(masks);
+        (!keys.is_empty()).then_some(Self { masks, member, first, keys, block })
     }
 
-    pub(super) fn masks(&self) -> &[RowMask] {
-        &self.masks[..self.len]
+    pub(super) fn masks(&self) -> &'m [RowMask] {
+        self.masks
     }
 }
 
@@ -78,7 +81,7 @@ pub(super) fn score_gradients<S: Simd, const MR: usize>(
     simd: S,
     problem: &GradientProblem<'_>,
     head: &PackedGradientHead<'_>,
-    (rows, before): (&RowBlock, Before),
+    (rows, before): (&RowBlock<'_>, Before),
     scratch: &mut GradientScratch<'_>,
 ) {
     let plan = problem.plan;

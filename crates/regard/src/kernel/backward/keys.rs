@@ -6,10 +6,11 @@ use pulp::Simd;
 use super::super::dispatch::SimdTask;
 use super::super::forward::{ValuePath, is_finite, union};
 use super::super::plan::{BLOCK_KV, BLOCK_Q, MAX_TILE_ROWS};
+use super::super::row_mask::RowMask;
 use super::super::rows::{RowSink, Rows};
 use super::super::tile::{load, store, value_tile};
 use super::super::workers::Queue;
-use super::block::{Before, RowBlock, columns, score_gradients};
+use super::block::{Before, Masks, RowBlock, columns, score_gradients};
 use super::pack::{PackedGradientHead, Wave};
 use super::plan::{GradientScratch, STRIDE, partition_blocks};
 use super::{GradientProblem, HeadAt, HeadRange};
@@ -91,8 +92,9 @@ fn key_block<S: Simd, const MR: usize>(
     let plan = problem.plan;
     scratch.d_key.fill(0.0);
     scratch.d_value.fill(0.0);
+    let mut masks: Masks = std::array::from_fn(|_| RowMask::default());
     for HeadRange { member, first } in problem.row_blocks() {
-        let Some(rows) = RowBlock::new(problem, head, (member, first), block) else { continue };
+        let Some(rows) = RowBlock::new(problem, head, (member, first), block, &mut masks) else { continue };
         score_gradients::<S, MR>(simd, problem, head, (&rows, Before::Cap), scratch);
         let queries = head.query_rows(problem, member, first);
         let d_outputs = head.d_output_rows(problem, member, first);
@@ -115,7 +117,7 @@ fn key_block<S: Simd, const MR: usize>(
 fn multiply_keys<S: Simd, const MR: usize>(
     simd: S,
     problem: &GradientProblem<'_>,
-    rows: &RowBlock,
+    rows: &RowBlock<'_>,
     (queries, d_outputs): (Rows<'_>, Rows<'_>),
     scratch: &mut GradientScratch<'_>,
 ) {
@@ -139,7 +141,7 @@ fn multiply_queries<S: Simd, const MR: usize>(
     simd: S,
     problem: &GradientProblem<'_>,
     head: &PackedGradientHead<'_>,
-    rows: &RowBlock,
+    rows: &RowBlock<'_>,
     (scratch, d_query): (&GradientScratch<'_>, &mut [f32]),
 ) {
     let dim = problem.plan.padded_head_dim;
@@ -160,7 +162,7 @@ fn multiply_queries<S: Simd, const MR: usize>(
 fn select_keys<S: Simd>(
     simd: S,
     problem: &GradientProblem<'_>,
-    rows: &RowBlock,
+    rows: &RowBlock<'_>,
     (queries, d_outputs): (Rows<'_>, Rows<'_>),
     scratch: &mut GradientScratch<'_>,
 ) {
@@ -192,8 +194,10 @@ pub(super) fn select_queries<S: Simd, const MR: usize>(
     (scratch, d_query): (&mut GradientScratch<'_>, &mut [f32]),
 ) {
     let dim = problem.plan.padded_head_dim;
+    let mut masks: Masks = std::array::from_fn(|_| RowMask::default());
     for block in partition_blocks(problem.config.mask.key_len(head.at.batch), partition) {
-        let Some(rows) = RowBlock::new(problem, head, (rows.member, rows.first), block) else { continue };
+        let at = (rows.member, rows.first);
+        let Some(rows) = RowBlock::new(problem, head, at, block, &mut masks) else { continue };
         score_gradients::<S, MR>(simd, problem, head, (&rows, Before::Cap), scratch);
         for (r, mask) in rows.masks().iter().enumerate() {
             for key in mask.keys.clone().filter(|&key| mask.allows(problem.config, key)) {

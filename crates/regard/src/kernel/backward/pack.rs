@@ -7,7 +7,9 @@ use pulp::Simd;
 
 use super::super::dispatch::SimdTask;
 use super::super::finish::share_beside_sink;
-use super::super::pack::{PACK_ROWS, clear_query_row, pack_keys, pack_query_row, pack_rows, strip_len};
+use super::super::pack::{
+    PACK_ROWS, clear_query_row, pack_keys, pack_query_row, pack_rows, strip_len, wide_row,
+};
 use super::super::plan::{BLOCK_KV, BLOCK_Q};
 use super::super::rows::Rows;
 use super::super::workers::Queue;
@@ -271,7 +273,8 @@ fn pack_row_block(
     let plan = problem.plan;
     let tile = plan.tile_rows;
     let head = at.kv_head * plan.group_size + member;
-    let (one, other) = scratch.split_at_mut(scratch.len() / 2);
+    let (one, rest) = scratch.split_at_mut(scratch.len() / 4);
+    let (other, last) = rest.split_at_mut(one.len());
     let len = target.terms.len() / 2;
     for r in 0..len {
         let (row, strip) = (first + r, r / tile);
@@ -284,8 +287,7 @@ fn pack_row_block(
             (target.terms[2 * r], target.terms[2 * r + 1]) = (0.0, 0.0);
             continue;
         }
-        let query = &mut one[..plan.head_dim];
-        problem.query.widen_row(at.batch, head, row, query);
+        let query = wide_row(problem.query, [at.batch, head, row], &mut one[..plan.head_dim]);
         pack_query_row(query, problem.scale.query, (r % tile, tile), queries);
         if !plan.in_place.queries {
             let wide = &mut target.query_rows[r * plan.padded_head_dim..][..plan.padded_head_dim];
@@ -294,14 +296,15 @@ fn pack_row_block(
         }
 
         let (log_sum_exp, d_lse) = problem.row_numbers(at.batch, head, row);
-        let d_output = &mut one[..plan.value_dim];
-        problem.d_output.widen_row(at.batch, head, row, d_output);
+        let mut d_output = wide_row(problem.d_output, [at.batch, head, row], &mut one[..plan.value_dim]);
         if let Some(sinks) = problem.config.sinks {
             let share = share_beside_sink(log_sum_exp, sinks[head]);
-            d_output.iter_mut().for_each(|number| *number *= share);
+            for (shared, number) in last.iter_mut().zip(d_output) {
+                *shared = number * share;
+            }
+            d_output = &last[..plan.value_dim];
         }
-        let output = &mut other[..plan.value_dim];
-        problem.output.widen_row(at.batch, head, row, output);
+        let output = wide_row(problem.output, [at.batch, head, row], &mut other[..plan.value_dim]);
         let delta = dot(d_output, output);
         target.terms[2 * r] = (delta - f64::from(d_lse)) as f32;
         // A row without keys has probabilities 0 from any base.
