@@ -48,8 +48,10 @@ fn worker__peak_extra_bytes__are_what_a_layer_keeps_between_its_steps() {
     // Only Linux keeps the record, and not everywhere may a process reset it.
     let known = std::fs::write("/proc/self/clear_refs", "5").is_ok();
     assert_eq!(peak.is_some(), known, "{answers:?}");
+    // What the allocator still has of the call of 64 positions that loads the code is not seen again.
+    let least = kept - kept / 16;
     let peak = peak.unwrap_or(kept);
-    assert!((kept..kept + (32 << 20)).contains(&peak), "{peak}, expected at least {kept}");
+    assert!((least..kept + (32 << 20)).contains(&peak), "{peak}, expected at least {least}");
 }
 
 #[test]
