@@ -219,7 +219,7 @@ fn dot_keys<S: Simd, const R: usize, const J: usize>(
     J
 }
 
-/// Rows that are read next, fetched one by one while others are computed with: so memory is never idle.
+/// Rows that are read next, fetched one by one while others are computed with.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead<'a> {
     rows: Rows<'a>,
