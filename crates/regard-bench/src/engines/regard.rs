@@ -32,7 +32,7 @@ pub(super) fn prepare(request: &Request) -> Result<Box<dyn Call>, String> {
 }
 
 /// The library's mask for the protocol's; `lengths` are [`Request::key_lengths`].
-fn mask(kind: protocol::Mask, lengths: Option<&[usize]>) -> Mask<'_> {
+pub(super) fn mask(kind: protocol::Mask, lengths: Option<&[usize]>) -> Mask<'_> {
     let position = QueryPosition::TopLeft;
     match kind {
         protocol::Mask::None | protocol::Mask::Lengths => Mask { key_lengths: lengths, ..Mask::default() },

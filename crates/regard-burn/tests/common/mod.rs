@@ -5,28 +5,28 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use regard::AttentionConfig;
 
 /// Sizes of a call: batch, query heads, key heads, query rows, keys, head_dim, value_head_dim.
-pub type Sizes = [usize; 7];
+pub(crate) type Sizes = [usize; 7];
 
 /// Query, key, value and cotangent of a call, numbers of order 1 that a hash makes of their index.
-pub struct Inputs {
-    pub numbers: [Vec<f32>; 4],
-    pub shapes: [[usize; 4]; 4],
+pub(crate) struct Inputs {
+    pub(crate) numbers: [Vec<f32>; 4],
+    pub(crate) shapes: [[usize; 4]; 4],
 }
 
 impl Inputs {
-    pub fn new([b, h, h_kv, s_q, s_kv, d, d_v]: Sizes) -> Self {
+    pub(crate) fn new([b, h, h_kv, s_q, s_kv, d, d_v]: Sizes) -> Self {
         let shapes = [[b, h, s_q, d], [b, h_kv, s_kv, d], [b, h_kv, s_kv, d_v], [b, h, s_q, d_v]];
         let numbers = std::array::from_fn(|i| numbers(shapes[i].iter().product(), i as u64));
         Self { numbers, shapes }
     }
 
     /// A tensor on the Flex device with autodiff.
-    pub fn tensor(&self, i: usize, dtype: DType) -> Tensor<4> {
+    pub(crate) fn tensor(&self, i: usize, dtype: DType) -> Tensor<4> {
         tensor(self.numbers[i].clone(), self.shapes[i], dtype)
     }
 }
 
-pub fn numbers(len: usize, stream: u64) -> Vec<f32> {
+pub(crate) fn numbers(len: usize, stream: u64) -> Vec<f32> {
     let hash = |i: usize| {
         let z =
             (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03);
@@ -36,16 +36,16 @@ pub fn numbers(len: usize, stream: u64) -> Vec<f32> {
     (0..len).map(|i| hash(i) as f32 / 8_388_608.0 - 1.0).collect()
 }
 
-pub fn tensor(numbers: Vec<f32>, shape: [usize; 4], dtype: DType) -> Tensor<4> {
+pub(crate) fn tensor(numbers: Vec<f32>, shape: [usize; 4], dtype: DType) -> Tensor<4> {
     let device = Device::flex().autodiff();
     Tensor::from_data(TensorData::new(numbers, shape).convert_dtype(dtype), (&device, dtype))
 }
 
 /// The output of a call, then its gradients by query, key, value and bias.
-pub type Results = Vec<Vec<f64>>;
+pub(crate) type Results = Vec<Vec<f64>>;
 
 /// What `attend` computes of the inputs (and a bias), with the gradients of output · cotangent.
-pub fn results(
+pub(crate) fn results(
     inputs: &Inputs,
     bias: Option<&(Vec<f32>, [usize; 4])>,
     dtype: DType,
@@ -60,7 +60,7 @@ pub fn results(
 }
 
 /// The same of [`regard_burn::attention`].
-pub fn ours(
+pub(crate) fn ours(
     inputs: &Inputs,
     bias: Option<&(Vec<f32>, [usize; 4])>,
     config: &AttentionConfig<'_>,
@@ -71,12 +71,12 @@ pub fn ours(
     })
 }
 
-pub fn elements<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+pub(crate) fn elements<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
 /// Asserts that two lists of tensors are equal to `bound`.
-pub fn assert_close(found: &Results, expected: &Results, bound: f64, what: &str) {
+pub(crate) fn assert_close(found: &Results, expected: &Results, bound: f64, what: &str) {
     const NAMES: [&str; 5] = ["output", "d_query", "d_key", "d_value", "d_bias"];
     assert_eq!(found.len(), expected.len());
     for ((found, expected), name) in found.iter().zip(expected).zip(NAMES) {
