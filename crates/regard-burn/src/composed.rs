@@ -14,7 +14,7 @@ pub(crate) fn attention(
     shape: &AttentionShape,
 ) -> Tensor<4> {
     let (device, dtype) = (query.device(), query.dtype());
-    if shape.num_rows() * shape.seq_len_kv * shape.value_head_dim == 0 {
+    if shape.output().contains(&0) || shape.seq_len_kv == 0 {
         return Tensor::zeros(shape.output(), (&device, dtype));
     }
     let [key, value] = [key, value].map(|tensor| for_query_heads(tensor, shape.group_size()));

@@ -60,7 +60,7 @@ impl RegardBackend for Flex {
             Bias::Given(bias) => Some(bias),
             Bias::Absent => None,
         };
-        match flex::attend([query, key, value], bias, config) {
+        match flex::attend([query, key, value], bias, config, false) {
             Ok(forward) => Outcome::Output(forward.output),
             Err(error) => Outcome::Refused(error),
         }
@@ -114,19 +114,19 @@ fn record_attention<C: CheckpointStrategy, const N: usize>(
     inputs: [FloatTensor<Autodiff<Flex, C>>; N],
     config: &AttentionConfig<'_>,
 ) -> Outcome<Autodiff<Flex, C>> {
-    let primitives = inputs.each_ref().map(|input| input.primitive().clone());
-    let (inputs_of_call, bias) = split(primitives);
-    let forward = match flex::attend(inputs_of_call, bias, config) {
+    let (tensors, bias) = split(inputs.each_ref().map(|input| input.primitive().clone()));
+    let nodes = inputs.each_ref().map(|input| input.node());
+    let prepared = AttentionNode.prepare::<C>(nodes).compute_bound().stateful();
+    let forward = match flex::attend(tensors, bias, config, matches!(prepared, OpsKind::Tracked(_))) {
         Ok(forward) => forward,
         Err(error) => return Outcome::Refused(error),
     };
-    let nodes = inputs.each_ref().map(|input| input.node());
-    Outcome::Output(match AttentionNode.prepare::<C>(nodes).compute_bound().stateful() {
+    Outcome::Output(match prepared {
         OpsKind::Tracked(mut prep) => {
             let inputs = inputs.each_ref().map(|input| prep.checkpoint(input));
             let output = forward.output.clone();
-            let config = OwnedConfig::new(config);
-            prep.finish(Saved { inputs, forward: Arc::new(forward), config: Arc::new(config) }, output)
+            let config = Arc::new(OwnedConfig::new(config));
+            prep.finish(Saved { inputs, forward: Arc::new(forward), config }, output)
         }
         OpsKind::UnTracked(prep) => prep.finish(forward.output),
     })

@@ -1,5 +1,7 @@
 //! `regard` on the memory of Flex tensors: inputs are read where they lie, outputs are moved in.
 
+use std::cell::Cell;
+
 use burn::backend::flex::{FlexTensor, Layout as FlexLayout};
 use burn::tensor::{Bytes, DType, Shape};
 use regard::position::RotaryPositions;
@@ -8,29 +10,50 @@ use regard::{
     TensorViewMut, Workspace, attention_backward, attention_with,
 };
 
+thread_local! {
+    /// Scratch memory of this thread's last call, taken out while one runs: a call may wait for others, and rayon may
+    /// then start another one on this thread.
+    static WORKSPACE: Cell<Workspace> = Cell::default();
+}
+
+/// Runs a call with the thread's scratch memory.
+fn with_workspace(
+    call: impl FnOnce(&mut Workspace) -> Result<(), AttentionError>,
+) -> Result<(), AttentionError> {
+    let mut workspace = WORKSPACE.take();
+    let result = call(&mut workspace);
+    WORKSPACE.set(workspace);
+    result
+}
+
 /// What a forward call leaves for its backward.
 #[derive(Debug, Clone)]
 pub(crate) struct Forward {
     /// `[batch_size, num_heads, seq_len_q, value_head_dim]`.
     pub(crate) output: FlexTensor,
-    /// `[batch_size, num_heads, seq_len_q]`.
+    /// `[batch_size, num_heads, seq_len_q]`, or empty.
     pub(crate) log_sum_exp: Vec<f32>,
 }
 
-/// Attention, with its log-sum-exp.
+/// Attention; the log-sum-exp stays empty unless it is wanted.
 pub(crate) fn attend(
     [query, key, value]: [FlexTensor; 3],
     bias: Option<FlexTensor>,
     config: &AttentionConfig<'_>,
+    wants_log_sum_exp: bool,
 ) -> Result<Forward, AttentionError> {
     let [query, key, value] = [query, key, value].map(readable);
     let bias = bias.map(readable);
     let [batch_size, num_heads, seq_len_q, _] = shape(&query);
     let mut output = Target::like(&query, [batch_size, num_heads, seq_len_q, shape(&value)[3]])?;
-    let mut log_sum_exp = zeroed(batch_size * num_heads * seq_len_q)?;
-    let target = AttentionOutput { output: output.view()?, log_sum_exp: Some(log_sum_exp.as_mut_slice()) };
+    let mut log_sum_exp = zeroed(if wants_log_sum_exp { batch_size * num_heads * seq_len_q } else { 0 })?;
+    let target = AttentionOutput {
+        output: output.view()?,
+        log_sum_exp: wants_log_sum_exp.then_some(log_sum_exp.as_mut_slice()),
+    };
     let config = with_bias(config, bias.as_ref())?;
-    attention_with(view(&query)?, view(&key)?, view(&value)?, target, &config, &mut Workspace::new())?;
+    let (query, key, value) = (view(&query)?, view(&key)?, view(&value)?);
+    with_workspace(|workspace| attention_with(query, key, value, target, &config, workspace))?;
     Ok(Forward { output: output.finish(), log_sum_exp })
 }
 
@@ -63,7 +86,7 @@ pub(crate) fn differentiate(
     gradients.d_attention_bias = d_bias.as_mut().map(Target::view).transpose()?;
     let config = with_bias(config, bias.as_ref())?;
     let (query, key, value) = (view(&query)?, view(&key)?, view(&value)?);
-    attention_backward(query, key, value, inputs, gradients, &config, &mut Workspace::new())?;
+    with_workspace(|workspace| attention_backward(query, key, value, inputs, gradients, &config, workspace))?;
     Ok(([d_query.finish(), d_key.finish(), d_value.finish()], d_bias.map(Target::finish)))
 }
 
@@ -117,7 +140,9 @@ impl Target {
         let strides = other.layout().strides();
         let heads_inside = strides[1] < strides[2] && heads > 1 && seq > 1;
         let inner = if heads_inside { [dim, heads * dim] } else { [seq * dim, dim] };
-        let numbers = zeroed(shape.iter().product())?;
+        // An expanded tensor can be larger than memory.
+        let len = shape.into_iter().try_fold(1usize, usize::checked_mul);
+        let numbers = zeroed(len.ok_or(AttentionError::SizeOverflow { what: "tensor" })?)?;
         Ok(Self { numbers, shape, strides: [heads * seq * dim, inner[0], inner[1], 1] })
     }
 

@@ -46,8 +46,8 @@ pub struct MultiHeadAttentionConfig {
     /// The base of rotary positions, as 10,000; `None` is no positions.
     #[config(default = "None")]
     pub rotary_base: Option<f32>,
-    /// How weights and biases start.
-    #[config(default = "Initializer::XavierUniform{gain:1.0}")]
+    /// How weights and biases start; as in burn's `Linear`, uniform up to 1/√(input elements).
+    #[config(default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0), fan_out_only:false}")]
     pub initializer: Initializer,
 }
 

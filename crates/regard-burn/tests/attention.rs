@@ -169,6 +169,31 @@ fn attention__empty_tensors__give_empty_or_zero_outputs() {
 }
 
 #[test]
+#[allow(deprecated)] // burn's smallest other device
+fn attention__another_device__computes_the_same_with_burns_operations() {
+    let inputs = Inputs::new([2, 4, 2, 7, 9, 8, 8]);
+    let config = AttentionConfig::new().with_mask(Mask::causal(QueryPosition::BottomRight));
+    let rotary = RotaryPositions::new(8, 8, 10_000.0, RotaryPairs::HalfSplit).unwrap();
+    let on = |device: Device| {
+        let leaves = [0, 1, 2].map(|i| {
+            Tensor::<4>::from_data(inputs.tensor(i, DType::F32).into_data(), &device).require_grad()
+        });
+        let [query, key, value] = leaves.clone();
+        let query = rotate(query, &rotary, 3).unwrap();
+        let output = attention(query, key, value, None, &config).unwrap();
+        let gradients = (output.clone() * output.clone()).sum().backward();
+        let by = leaves.iter().map(|leaf| leaf.grad(&gradients).unwrap());
+        [output].into_iter().chain(by).map(elements).collect()
+    };
+    assert_close(&on(Device::ndarray().autodiff()), &on(Device::flex().autodiff()), 1e-4, "ndarray");
+
+    let [query, key, value] = [0, 1, 2].map(|i| inputs.tensor(i, DType::F32));
+    let value = Tensor::<4>::from_data(value.into_data(), &Device::ndarray());
+    let error = attention(query, key, value, None, &config).unwrap_err();
+    assert!(matches!(error, Error::DeviceMismatch { tensor: "value", .. }), "{error}");
+}
+
+#[test]
 fn attention__wrong_requests__are_typed_errors() {
     let of = |shape| Tensor::<4>::zeros(shape, &Device::flex().autodiff());
     let call = |q, k, v, bias: Option<[usize; 4]>, config: &AttentionConfig<'_>| {
