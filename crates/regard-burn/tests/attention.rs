@@ -3,6 +3,7 @@
 
 mod common;
 
+use burn::backend::Flex;
 use burn::tensor::module::attention as burn_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Distribution, Tensor};
@@ -40,6 +41,19 @@ fn swapped_in_memory(tensor: Tensor<4>, a: usize, b: usize) -> Tensor<4> {
     // A product makes a new contiguous tensor of the swapped one.
     let ones = Tensor::<4>::ones([d0, d1, d2, d3], &tensor.device());
     (ones * tensor.swap_dims(a, b)).swap_dims(a, b)
+}
+
+#[test]
+fn attention__heads_inside_positions__output_and_gradient_lie_so_too() {
+    let device = Device::flex().autodiff();
+    let projected = Tensor::<4>::random([2, 9, 3, 8], Distribution::Default, &device).require_grad();
+    let heads = projected.clone().swap_dims(1, 2);
+    let constant = heads.clone().detach();
+    let output = attention(heads, constant.clone(), constant, None, &AttentionConfig::new()).unwrap();
+    let lies_in_order = |tensor: Tensor<4>| tensor.try_into_primitive::<Flex>().unwrap().is_contiguous();
+    assert!(lies_in_order(output.clone().inner().swap_dims(1, 2)));
+    let gradients = output.swap_dims(1, 2).reshape([18, 24]).sum().backward();
+    assert!(lies_in_order(projected.grad(&gradients).unwrap()));
 }
 
 #[test]

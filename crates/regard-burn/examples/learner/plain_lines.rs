@@ -58,9 +58,8 @@ impl TrainingProgressLogger for PlainLines {
 
     fn end(&mut self) {}
 
-    fn log_event_training(&mut self, event: String) {
-        println!("{event}");
-    }
+    /// Every batch is one.
+    fn log_event_training(&mut self, _event: String) {}
 }
 
 impl MetricsRendererEvaluation for PlainLines {
