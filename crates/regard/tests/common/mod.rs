@@ -254,6 +254,7 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
                 max_abs_score,
                 rounding_magnitude: 0.0,
                 magnitude,
+                underflow: 1.0,
             };
 
             let (truth_out, naive_out) = (&truth.output[out.clone()], &rounded[out.clone()]);
