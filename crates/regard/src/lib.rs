@@ -69,6 +69,7 @@ mod partial;
 pub mod position;
 pub mod reference;
 mod shape;
+mod statistics;
 mod view;
 
 pub use attention::{
@@ -89,6 +90,10 @@ pub use packed::{PackedBatch, PackedLengths, attention_packed, attention_packed_
 pub use parallelism::Parallelism;
 pub use partial::{Partial, merge_partials};
 pub use shape::AttentionShape;
+pub use statistics::{
+    AttentionStatistics, KeySets, StatisticsRequest, attention_statistics,
+    attention_statistics_scratch_bytes, attention_with_statistics,
+};
 pub use view::{Layout, TensorView, TensorViewMut};
 
 /// The README's example compiles and runs.
