@@ -93,7 +93,7 @@ fn run_blocks<S: Simd, W: Watch>(
             mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
         }
         let seen = StripColumns { masks, first_row: 0, first_key: first, columns: (from, to) };
-        watch.scores(&seen, scratch.scores);
+        watch.scores(simd, &seen, scratch.scores);
         let rescale = absorb_block(simd, scratch.scores, (from, to), states);
         watch.probs(simd, &seen, scratch.scores, states);
         if problem.config.dropout.is_some() {

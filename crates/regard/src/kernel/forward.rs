@@ -171,7 +171,7 @@ fn strip_block<S: Simd, W: Watch, const MR: usize>(
         first_key: first,
         columns: (from, to),
     };
-    watch.scores(&seen, scratch.scores);
+    watch.scores(simd, &seen, scratch.scores);
     let rescale = absorb_block(simd, scratch.scores, (from, to), states);
     watch.probs(simd, &seen, scratch.scores, states);
     if problem.config.dropout.is_some() {

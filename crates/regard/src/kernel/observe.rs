@@ -29,7 +29,7 @@ pub(super) trait Watch {
     fn begin(&mut self, problem: &Problem<'_>, masks: &[RowMask]);
 
     /// The scores of a strip, in units of log₂, before they become exponentials in the same place.
-    fn scores(&mut self, strip: &StripColumns<'_>, scores: &[f32]);
+    fn scores<S: Simd>(&mut self, simd: S, strip: &StripColumns<'_>, scores: &[f32]);
 
     /// The exponentials of the strip's scores, measured from the maxima in `states`, not yet dropped.
     fn probs<S: Simd>(&mut self, simd: S, strip: &StripColumns<'_>, probs: &[f32], states: &[RowState]);
@@ -67,7 +67,7 @@ impl Watch for Unobserved {
     fn begin(&mut self, _: &Problem<'_>, _: &[RowMask]) {}
 
     #[inline(always)]
-    fn scores(&mut self, _: &StripColumns<'_>, _: &[f32]) {}
+    fn scores<S: Simd>(&mut self, _: S, _: &StripColumns<'_>, _: &[f32]) {}
 
     #[inline(always)]
     fn probs<S: Simd>(&mut self, _: S, _: &StripColumns<'_>, _: &[f32], _: &[RowState]) {}

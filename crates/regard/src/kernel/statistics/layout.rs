@@ -111,10 +111,16 @@ impl RowLayout {
     /// Keeps a score if it is among the largest; of equal ones the first that came.
     pub(super) fn insert(&self, row: &mut [f64], score: f64, key: f64) {
         let (scores, keys) = row[self.tops()..].split_at_mut(self.top_k);
-        let Some(place) = scores.iter().position(|&top| score > top) else { return };
-        scores[place..].rotate_right(1);
-        keys[place..].rotate_right(1);
-        (scores[place], keys[place]) = (score, key);
+        let mut place = self.top_k;
+        while place > 0 && score > scores[place - 1] {
+            if place < self.top_k {
+                (scores[place], keys[place]) = (scores[place - 1], keys[place - 1]);
+            }
+            place -= 1;
+        }
+        if place < self.top_k {
+            (scores[place], keys[place]) = (score, key);
+        }
     }
 
     /// The score that a key has to exceed to be among the largest.

@@ -13,7 +13,7 @@ use super::layout::{DISTANCE, ENERGY, INDUCTION, MAX, RowLayout, SAME_TOKEN, SUM
 use super::shared::SharedRows;
 use super::thumbnail::ThumbnailSums;
 use super::tokens::TokenPositions;
-use super::watch::{Cursors, RowWatch};
+use super::watch::{RowPlace, RowWatch};
 use crate::config::CheckedConfig;
 use crate::error::AttentionError;
 use crate::mask::CheckedMask;
@@ -28,7 +28,7 @@ pub(super) struct Room {
     /// Scores of a strip, which its exponentials replace: `[MAX_TILE_ROWS][BLOCK_KV]`.
     pub(super) scores: Vec<f32>,
     /// `[BLOCK_Q]`.
-    pub(super) cursors: Vec<Cursors>,
+    pub(super) places: Vec<RowPlace>,
     /// One row of the thumbnail.
     pub(super) cells: Vec<f64>,
 }
@@ -38,14 +38,14 @@ impl Room {
         Ok(Self {
             sums: filled(BLOCK_Q * layout.len(), 0.0)?,
             scores: zeroed(MAX_TILE_ROWS * BLOCK_KV)?,
-            cursors: filled(BLOCK_Q, Cursors::default())?,
+            places: filled(BLOCK_Q, RowPlace::default())?,
             cells: filled(layout.num_cells, 0.0)?,
         })
     }
 
     fn bytes(layout: RowLayout) -> usize {
         let numbers = (BLOCK_Q * layout.len() + layout.num_cells) * size_of::<f64>();
-        numbers + MAX_TILE_ROWS * BLOCK_KV * size_of::<f32>() + BLOCK_Q * size_of::<Cursors>()
+        numbers + MAX_TILE_ROWS * BLOCK_KV * size_of::<f32>() + BLOCK_Q * size_of::<RowPlace>()
     }
 }
 

@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::super::exp::LOWEST;
 use super::super::plan::BLOCK_KV;
-use super::super::tile::load;
+use super::super::tile::{load, store};
 
 /// What a row's whole block adds up to: w = 2^x, x = score − base.
 pub(super) struct BlockSums {
@@ -14,8 +14,8 @@ pub(super) struct BlockSums {
     pub(super) sum: f32,
     /// Σ w·x.
     pub(super) energy: f32,
-    /// Σ w·column.
-    pub(super) moment: f32,
+    /// Σ w·|column − origin|.
+    pub(super) distance: f32,
     /// The largest score.
     pub(super) max: f32,
 }
@@ -30,20 +30,21 @@ const COLUMNS: [f32; BLOCK_KV] = {
     columns
 };
 
-/// Sums over columns `from..to`, whole pairs of vectors, of one row.
+/// Sums over columns `from..to`, whole pairs of vectors, of one row; distances from column `origin`.
 #[inline(always)]
 pub(super) fn block_sums<S: Simd>(
     simd: S,
     (scores, probs): (&[f32], &[f32]),
     (from, to): (usize, usize),
-    base: f32,
+    (base, origin): (f32, f32),
 ) -> BlockSums {
     let lanes = S::F32_LANES;
     assert!(scores.len() >= to && probs.len() >= to && to <= BLOCK_KV);
     assert!(from.is_multiple_of(2 * lanes) && to.is_multiple_of(2 * lanes));
     let zero = simd.splat_f32s(0.0);
     let (base, lowest) = (simd.splat_f32s(base), simd.splat_f32s(LOWEST));
-    let (mut sum, mut energy, mut moment) = ([zero; 2], [zero; 2], [zero; 2]);
+    let origin = simd.splat_f32s(origin);
+    let (mut sum, mut energy, mut distance) = ([zero; 2], [zero; 2], [zero; 2]);
     let mut max = [simd.splat_f32s(f32::NEG_INFINITY); 2];
     for column in (from..to).step_by(2 * lanes) {
         for half in 0..2 {
@@ -62,72 +63,101 @@ pub(super) fn block_sums<S: Simd>(
             let x = simd.select_f32s(simd.less_than_f32s(x, lowest), lowest, x);
             sum[half] = simd.add_f32s(sum[half], w);
             energy[half] = simd.mul_add_e_f32s(w, x, energy[half]);
-            moment[half] = simd.mul_add_e_f32s(w, place, moment[half]);
+            let away = simd.abs_f32s(simd.sub_f32s(place, origin));
+            distance[half] = simd.mul_add_e_f32s(w, away, distance[half]);
         }
     }
     BlockSums {
         sum: simd.reduce_sum_f32s(simd.add_f32s(sum[0], sum[1])),
         energy: simd.reduce_sum_f32s(simd.add_f32s(energy[0], energy[1])),
-        moment: simd.reduce_sum_f32s(simd.add_f32s(moment[0], moment[1])),
+        distance: simd.reduce_sum_f32s(simd.add_f32s(distance[0], distance[1])),
         max: simd.reduce_max_f32s(simd.max_f32s(max[0], max[1])),
     }
 }
 
-/// Numbers that are summed side by side, so that it vectorises.
-const SIDE_BY_SIDE: usize = 16;
-
+/// The sum of columns `between` of one row, of which `valid` are whole vectors.
 #[inline(always)]
-pub(super) fn sum(numbers: &[f32]) -> f32 {
-    let mut sums = [0.0f32; SIDE_BY_SIDE];
-    let mut chunks = numbers.chunks_exact(SIDE_BY_SIDE);
-    for chunk in &mut chunks {
-        for (sum, number) in sums.iter_mut().zip(chunk) {
-            *sum += number;
-        }
+pub(super) fn sum_between<S: Simd>(
+    simd: S,
+    numbers: &[f32],
+    valid: &Range<usize>,
+    between: Range<usize>,
+) -> f32 {
+    let lanes = S::F32_LANES;
+    assert!(numbers.len() >= valid.end && valid.end <= BLOCK_KV);
+    assert!(valid.start.is_multiple_of(lanes) && valid.end.is_multiple_of(lanes));
+    let zero = simd.splat_f32s(0.0);
+    let (start, end) = (simd.splat_f32s(between.start as f32), simd.splat_f32s(between.end as f32));
+    let mut sum = zero;
+    let first = valid.start.max(between.start / lanes * lanes);
+    for column in (first..valid.end.min(between.end)).step_by(lanes) {
+        // SAFETY: column + lanes ≤ valid.end, the length of numbers and columns at most; all are whole vectors.
+        let (number, place) =
+            unsafe { (load(simd, numbers.as_ptr().add(column)), load(simd, COLUMNS.as_ptr().add(column))) };
+        let number = simd.select_f32s(simd.less_than_f32s(place, start), zero, number);
+        sum = simd.add_f32s(sum, simd.select_f32s(simd.less_than_f32s(place, end), number, zero));
     }
-    let mut total = 0.0;
-    for number in chunks.remainder() {
-        total += number;
-    }
-    total + tree_sum(sums)
+    simd.reduce_sum_f32s(sum)
 }
 
-/// The sum of the numbers whose key is in the set of `bit`.
+/// The sum of the numbers in columns `valid`, whole vectors, whose key is in the set of `bit`.
 #[inline(always)]
-pub(super) fn masked_sum(numbers: &[f32], members: &[u32], bit: u32) -> f32 {
-    let mut sums = [0.0f32; SIDE_BY_SIDE];
-    let (mut numbers, mut members) = (numbers.chunks_exact(SIDE_BY_SIDE), members.chunks_exact(SIDE_BY_SIDE));
-    for (numbers, members) in (&mut numbers).zip(&mut members) {
-        for ((sum, number), member) in sums.iter_mut().zip(numbers).zip(members) {
-            *sum += if member & bit != 0 { *number } else { 0.0 };
-        }
+pub(super) fn member_sum<S: Simd>(
+    simd: S,
+    numbers: &[f32],
+    members: &[u32],
+    valid: &Range<usize>,
+    bit: u32,
+) -> f32 {
+    let lanes = S::F32_LANES;
+    assert!(numbers.len() >= valid.end && members.len() >= valid.end);
+    assert!(valid.start.is_multiple_of(lanes) && valid.end.is_multiple_of(lanes));
+    let (zero, bit) = (simd.splat_f32s(0.0), simd.splat_u32s(bit));
+    let mut sum = zero;
+    for column in valid.clone().step_by(lanes) {
+        // SAFETY: column + lanes ≤ valid.end, the length of both at most; every bit pattern is a valid u32.
+        let (number, member) = unsafe {
+            let member = members.as_ptr().add(column).cast::<S::u32s>();
+            (load(simd, numbers.as_ptr().add(column)), member.read_unaligned())
+        };
+        let inside = simd.equal_u32s(simd.and_u32s(member, bit), bit);
+        sum = simd.add_f32s(sum, simd.select_f32s(inside, number, zero));
     }
-    let mut total = 0.0;
-    for (number, member) in numbers.remainder().iter().zip(members.remainder()) {
-        total += if member & bit != 0 { *number } else { 0.0 };
-    }
-    total + tree_sum(sums)
+    simd.reduce_sum_f32s(sum)
 }
 
+/// The first vector of columns at `from` or later, of whole vectors up to `to`, that has a number above `limit`; `to` if
+/// there is none.
 #[inline(always)]
-fn tree_sum(mut sums: [f32; SIDE_BY_SIDE]) -> f32 {
-    let mut half = SIDE_BY_SIDE / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
+pub(super) fn first_above<S: Simd>(
+    simd: S,
+    numbers: &[f32],
+    (from, to): (usize, usize),
+    limit: f32,
+) -> usize {
+    let lanes = S::F32_LANES;
+    assert!(numbers.len() >= to && from.is_multiple_of(lanes) && to.is_multiple_of(lanes));
+    let limit = simd.splat_f32s(limit);
+    let mut column = from;
+    while column < to {
+        // SAFETY: column + lanes ≤ to, the length of the numbers at most.
+        let number = unsafe { load(simd, numbers.as_ptr().add(column)) };
+        if simd.first_true_m32s(simd.greater_than_f32s(number, limit)) < lanes {
+            break;
         }
-        half /= 2;
+        column += lanes;
     }
-    sums[0]
+    column
 }
 
-/// Σ w·|column − own| of a block that has the own column inside.
+/// Copies columns `from..to`, whole vectors.
 #[inline(always)]
-pub(super) fn moment_beyond(probs: &[f32], columns: &Range<usize>, own: usize) -> f64 {
-    let own = own as f32;
-    let mut sums = [0.0f32; SIDE_BY_SIDE];
-    for column in columns.clone() {
-        sums[column % SIDE_BY_SIDE] += probs[column] * (column as f32 - own).abs();
+pub(super) fn copy<S: Simd>(simd: S, source: &[f32], target: &mut [f32], (from, to): (usize, usize)) {
+    let lanes = S::F32_LANES;
+    assert!(source.len() >= to && target.len() >= to);
+    assert!(from.is_multiple_of(lanes) && to.is_multiple_of(lanes));
+    for column in (from..to).step_by(lanes) {
+        // SAFETY: column + lanes ≤ to, the length of both at most.
+        unsafe { store(simd, target.as_mut_ptr().add(column), load(simd, source.as_ptr().add(column))) };
     }
-    f64::from(tree_sum(sums))
 }

@@ -1,5 +1,7 @@
 //! Where each token of a sequence occurs, so that rows meet equal tokens without comparing all pairs.
 
+use std::ops::Range;
+
 use super::super::scratch::filled;
 use crate::error::AttentionError;
 use crate::mask::CheckedMask;
@@ -9,7 +11,7 @@ use crate::shape::AttentionShape;
 pub(super) struct TokenPositions {
     seq_len: usize,
     /// `[batch_size, seq_len_kv]`: keys by token, then by position.
-    order: Vec<u32>,
+    pub(super) order: Vec<u32>,
     /// `[batch_size, seq_len_kv]`: for each key, from where to where in `order` its token's keys are.
     ranges: Vec<[u32; 2]>,
 }
@@ -52,14 +54,15 @@ impl TokenPositions {
         Ok(Self { seq_len, order, ranges })
     }
 
-    /// Every key, in order, that has the token of the key at `position`; none where there is no key.
-    pub(super) fn copies(&self, batch: usize, position: i64, key_len: usize) -> &[u32] {
+    /// Where in `order` the keys with the token of the key at `position` are; nowhere where there is no key.
+    pub(super) fn copies(&self, batch: usize, position: i64, key_len: usize) -> Range<usize> {
         match usize::try_from(position) {
             Ok(position) if position < key_len => {
-                let [start, end] = self.ranges[batch * self.seq_len + position];
-                &self.order[batch * self.seq_len..][start as usize..end as usize]
+                let first = batch * self.seq_len;
+                let [start, end] = self.ranges[first + position];
+                first + start as usize..first + end as usize
             }
-            _ => &[],
+            _ => 0..0,
         }
     }
 }

@@ -13,8 +13,9 @@ use super::layout::{
     DISTANCE, ENERGY, INDUCTION, MAX, RowLayout, SAME_TOKEN, SUM, distance_bin, distance_bin_end,
 };
 use super::rows::{Room, RowObserver};
-use super::sums::{block_sums, masked_sum, moment_beyond, sum};
+use super::sums::{block_sums, copy, first_above, member_sum, sum_between};
 use super::thumbnail::{cell_end, cell_of};
+use super::tokens::TokenPositions;
 
 /// One worker's room, until it is given back.
 pub(super) struct RowWatch<'w> {
@@ -22,13 +23,37 @@ pub(super) struct RowWatch<'w> {
     pub(super) room: Room,
 }
 
-/// Where a row is in the keys that hold its token.
+/// What is known of a row before it meets keys.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cursors {
-    /// The next copy that may be attended to.
-    same: usize,
-    /// The next copy whose following key may be.
-    before: usize,
+pub(super) struct RowPlace {
+    /// Where the row stands among the keys; far outside of them it does not matter where.
+    position: i64,
+    /// Among the keys of all tokens: the next copy of the row's token that may be attended to, the next whose following
+    /// key may be, and the end.
+    next_copy: usize,
+    next_before: usize,
+    end: usize,
+}
+
+impl RowPlace {
+    fn new(mask: &RowMask, tokens: Option<&TokenPositions>, key_len: usize) -> Self {
+        let limit = 1i128 << 62;
+        let position = mask.position().clamp(-limit, limit) as i64;
+        let Some(tokens) = tokens.filter(|_| !mask.keys.is_empty()) else {
+            return Self { position, ..Self::default() };
+        };
+        let copies = tokens.copies(mask.batch, position, key_len);
+        let first = mask.keys.start as u32;
+        let from = |is_before: &dyn Fn(u32) -> bool| {
+            copies.start + tokens.order[copies.clone()].partition_point(|&copy| is_before(copy))
+        };
+        Self {
+            position,
+            next_copy: from(&|copy| copy < first),
+            next_before: from(&|copy| copy + 1 < first),
+            end: copies.end,
+        }
+    }
 }
 
 /// A block's columns, as a row sees them.
@@ -41,7 +66,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// Whether the row's own column, moved by `distance`, is valid, and which it is.
+    /// The column at this distance from the row's own, if it is valid.
     fn at(&self, distance: i64) -> Option<usize> {
         let column = usize::try_from(self.own.saturating_add(distance)).ok()?;
         self.valid.contains(&column).then_some(column)
@@ -49,7 +74,7 @@ impl Columns {
 
     /// The signed distance of a column from the row's own.
     fn delta(&self, column: usize) -> i64 {
-        (column as i64).saturating_sub(self.own)
+        column as i64 - self.own
     }
 }
 
@@ -60,22 +85,17 @@ impl Watch for RowWatch<'_> {
         for row in self.room.sums.chunks_exact_mut(layout.len()).take(masks.len()) {
             layout.clear(row);
         }
-        let Some(tokens) = &self.observer.tokens else { return };
-        for (cursors, mask) in self.room.cursors.iter_mut().zip(masks) {
+        for (place, mask) in self.room.places.iter_mut().zip(masks) {
             let key_len = problem.config.mask.key_len(mask.batch);
-            let copies = tokens.copies(mask.batch, own_position(mask), key_len);
-            let first = mask.keys.start as u32;
-            cursors.same = copies.partition_point(|&copy| copy < first);
-            cursors.before = copies.partition_point(|&copy| copy + 1 < first);
+            *place = RowPlace::new(mask, self.observer.tokens.as_ref(), key_len);
         }
     }
 
     #[inline(always)]
-    fn scores(&mut self, strip: &StripColumns<'_>, scores: &[f32]) {
-        let (from, to) = strip.columns;
+    fn scores<S: Simd>(&mut self, simd: S, strip: &StripColumns<'_>, scores: &[f32]) {
         let rows = self.room.scores.chunks_exact_mut(BLOCK_KV).zip(scores.chunks_exact(BLOCK_KV));
         for (kept, scores) in rows.take(strip.masks.len()) {
-            kept[from..to].copy_from_slice(&scores[from..to]);
+            copy(simd, scores, kept, strip.columns);
         }
     }
 
@@ -86,21 +106,21 @@ impl Watch for RowWatch<'_> {
         let cells = self.observer.strip_cells(strip);
         let sets = self.observer.strip_sets(strip);
         let first = strip.first_row * layout.len();
-        let rows = self.room.sums[first..].chunks_exact_mut(layout.len()).zip(strip.masks);
-        for (r, ((row, mask), state)) in rows.zip(states).enumerate() {
+        let rows = self.room.sums[first..].chunks_exact_mut(layout.len());
+        let rows = rows.zip(&mut self.room.places[strip.first_row..]).zip(states);
+        for (r, ((row, place), state)) in rows.take(strip.masks.len()).enumerate() {
             let scores = &self.room.scores[r * BLOCK_KV..(r + 1) * BLOCK_KV];
             let probs = &probs[r * BLOCK_KV..(r + 1) * BLOCK_KV];
-            let block = block_sums(simd, (scores, probs), (from, to), state.base());
+            let own = place.position - strip.first_key as i64;
+            // The nearest column, so that no distance is a difference of large numbers.
+            let origin = own.clamp(from as i64, to as i64);
+            let block = block_sums(simd, (scores, probs), (from, to), (state.base(), origin as f32));
             if f64::from(state.max) != row[MAX] {
                 layout.rebase(row, f64::from(state.max));
             }
-            let columns = Columns {
-                first_key: strip.first_key,
-                valid: from..to,
-                own: own_position(mask).saturating_sub(strip.first_key as i64),
-            };
+            let columns = Columns { first_key: strip.first_key, valid: from..to, own };
             if f64::from(block.max) > layout.threshold(row) {
-                keep_tops(layout, row, &columns, scores);
+                keep_tops(simd, layout, row, &columns, scores);
             }
             if block.sum == 0.0 {
                 continue;
@@ -108,25 +128,24 @@ impl Watch for RowWatch<'_> {
             let mass = f64::from(block.sum);
             row[SUM] += mass;
             row[ENERGY] += f64::from(block.energy);
-            row[DISTANCE] += distance(&columns, (mass, f64::from(block.moment)), probs);
+            row[DISTANCE] += (own - origin).abs() as f64 * mass + f64::from(block.distance);
             if layout.num_bins > 0 {
-                add_bins(layout, &mut row[layout.bins()..], &columns, (block.sum, probs));
+                add_bins(simd, layout, &mut row[layout.bins()..], &columns, (block.sum, probs));
             }
             if let Some(cells) = cells {
-                add_cells(&mut row[layout.cells()..], &columns, cells, (block.sum, probs));
+                add_cells(simd, &mut row[layout.cells()..], &columns, cells, (block.sum, probs));
             }
             if let Some((mut any, members)) = sets {
                 while any != 0 {
                     let set = any.trailing_zeros();
                     any &= any - 1;
-                    row[layout.sets() + set as usize] +=
-                        f64::from(masked_sum(&probs[from..to], &members[from..to], 1 << set));
+                    let sum = member_sum(simd, probs, members, &columns.valid, 1 << set);
+                    row[layout.sets() + set as usize] += f64::from(sum);
                 }
             }
             self.observer.add_offsets(&mut row[layout.offsets()..], &columns, probs);
-            if self.observer.tokens.is_some() {
-                let cursors = &mut self.room.cursors[strip.first_row + r];
-                self.observer.add_tokens(row, mask, &columns, (cursors, probs));
+            if let Some(tokens) = &self.observer.tokens {
+                add_tokens(&tokens.order, row, place, &columns, probs);
             }
         }
     }
@@ -146,57 +165,50 @@ impl Drop for RowWatch<'_> {
     }
 }
 
-/// Where a row stands among the keys; far outside of them it does not matter where.
-fn own_position(mask: &RowMask) -> i64 {
-    let limit = 1i128 << 62;
-    mask.position().clamp(-limit, limit) as i64
-}
-
-/// Looks for scores above the threshold; there are few such blocks.
-fn keep_tops(layout: RowLayout, row: &mut [f64], columns: &Columns, scores: &[f32]) {
+/// Looks for scores above the threshold.
+#[inline(always)]
+fn keep_tops<S: Simd>(simd: S, layout: RowLayout, row: &mut [f64], columns: &Columns, scores: &[f32]) {
+    let (lanes, end) = (S::F32_LANES, columns.valid.end);
     let mut threshold = layout.threshold(row);
-    for column in columns.valid.clone() {
-        let score = f64::from(scores[column]);
-        if score > threshold {
-            layout.insert(row, score, (columns.first_key + column) as f64);
-            threshold = layout.threshold(row);
+    let mut column = first_above(simd, scores, (columns.valid.start, end), threshold as f32);
+    while column < end {
+        for (score, place) in scores[column..column + lanes].iter().zip(column..) {
+            if f64::from(*score) > threshold {
+                layout.insert(row, f64::from(*score), (columns.first_key + place) as f64);
+                threshold = layout.threshold(row);
+            }
         }
+        column = first_above(simd, scores, (column + lanes, end), threshold as f32);
     }
 }
 
-/// Σ w·|p − j| of a block with mass Σ w and moment Σ w·column.
 #[inline(always)]
-fn distance(columns: &Columns, (mass, moment): (f64, f64), probs: &[f32]) -> f64 {
-    let own = columns.own as f64;
-    if columns.own >= columns.valid.end as i64 {
-        return own * mass - moment;
-    }
-    if columns.own <= columns.valid.start as i64 {
-        return moment - own * mass;
-    }
-    moment_beyond(probs, &columns.valid, columns.own as usize)
-}
-
-#[inline(always)]
-fn add_bins(layout: RowLayout, bins: &mut [f64], columns: &Columns, (mass, probs): (f32, &[f32])) {
+fn add_bins<S: Simd>(
+    simd: S,
+    layout: RowLayout,
+    bins: &mut [f64],
+    columns: &Columns,
+    (mass, probs): (f32, &[f32]),
+) {
     let Range { mut start, end } = columns.valid.clone();
-    let mut bin = distance_bin(columns.delta(start), layout.num_bins);
+    let bin = distance_bin(columns.delta(start), layout.num_bins);
     if bin == distance_bin(columns.delta(end - 1), layout.num_bins) {
         bins[bin] += f64::from(mass);
         return;
     }
     while start < end {
         let delta = columns.delta(start);
-        bin = distance_bin(delta, layout.num_bins);
         let len = distance_bin_end(delta, layout.num_bins).saturating_sub(delta);
         let stop = usize::try_from(len).map_or(end, |len| start.saturating_add(len).min(end));
-        bins[bin] += f64::from(sum(&probs[start..stop]));
+        let bin = distance_bin(delta, layout.num_bins);
+        bins[bin] += f64::from(sum_between(simd, probs, &columns.valid, start..stop));
         start = stop;
     }
 }
 
 #[inline(always)]
-fn add_cells(
+fn add_cells<S: Simd>(
+    simd: S,
     sums: &mut [f64],
     columns: &Columns,
     ([first, last], sizes): ([usize; 2], (usize, usize)),
@@ -207,14 +219,40 @@ fn add_cells(
         return;
     }
     let mut start = columns.valid.start;
-    for cell in first..=last {
+    for (cell, sum) in sums.iter_mut().enumerate().take(last + 1).skip(first) {
         let stop = match cell == last {
             true => columns.valid.end,
             false => cell_end(cell, sizes) - columns.first_key,
         };
-        sums[cell] += f64::from(sum(&probs[start..stop]));
+        *sum += f64::from(sum_between(simd, probs, &columns.valid, start..stop));
         start = stop;
     }
+}
+
+/// Adds the mass on copies of the row's token, and on keys after earlier ones; `order` are the keys of all tokens.
+#[inline(always)]
+fn add_tokens(order: &[u32], row: &mut [f64], place: &mut RowPlace, columns: &Columns, probs: &[f32]) {
+    let end = columns.first_key + columns.valid.end;
+    let mut sum = 0.0;
+    while place.next_copy < place.end && (order[place.next_copy] as usize) < end {
+        // Copies of blocks that had no mass are passed over.
+        let column = (order[place.next_copy] as usize).wrapping_sub(columns.first_key);
+        if let Some(prob) = probs.get(column).filter(|_| column as i64 != columns.own) {
+            sum += prob;
+        }
+        place.next_copy += 1;
+    }
+    row[SAME_TOKEN] += f64::from(sum);
+    let mut sum = 0.0;
+    while place.next_before < place.end && (order[place.next_before] as usize + 1) < end {
+        let column = (order[place.next_before] as usize + 1).wrapping_sub(columns.first_key);
+        // After an earlier copy, and so at the own position at most.
+        if let Some(prob) = probs.get(column).filter(|_| column as i64 <= columns.own) {
+            sum += prob;
+        }
+        place.next_before += 1;
+    }
+    row[INDUCTION] += f64::from(sum);
 }
 
 impl RowObserver<'_> {
@@ -252,41 +290,4 @@ impl RowObserver<'_> {
             }
         }
     }
-
-    #[inline(always)]
-    fn add_tokens(
-        &self,
-        row: &mut [f64],
-        mask: &RowMask,
-        columns: &Columns,
-        (cursors, probs): (&mut Cursors, &[f32]),
-    ) {
-        let Some(tokens) = &self.tokens else { return };
-        let own = columns.own.saturating_add(columns.first_key as i64);
-        let copies = tokens.copies(mask.batch, own, self.mask.key_len(mask.batch));
-        let mut sum = 0.0;
-        while let Some(column) = next_column(copies, cursors.same, 0, columns) {
-            if column as i64 != columns.own {
-                sum += probs[column];
-            }
-            cursors.same += 1;
-        }
-        row[SAME_TOKEN] += f64::from(sum);
-        let mut sum = 0.0;
-        while let Some(column) = next_column(copies, cursors.before, 1, columns) {
-            // After an earlier copy, and so at the own position at most.
-            if column as i64 <= columns.own {
-                sum += probs[column];
-            }
-            cursors.before += 1;
-        }
-        row[INDUCTION] += f64::from(sum);
-    }
-}
-
-/// The column of the `next` copy, `after` keys later, if it is before the block's end.
-#[inline(always)]
-fn next_column(copies: &[u32], next: usize, after: usize, columns: &Columns) -> Option<usize> {
-    let key = *copies.get(next)? as usize + after;
-    (key < columns.first_key + columns.valid.end).then(|| key - columns.first_key)
 }
