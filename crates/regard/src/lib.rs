@@ -45,7 +45,8 @@
 //! ```
 //!
 //! [`attention_with`] also returns each row's log-sum-exp and reuses its memory; [`attention_probs`] recomputes
-//! chosen rows of probabilities from it. Masks are in [`Mask`], every other option in [`AttentionConfig`].
+//! chosen rows of probabilities from it. [`attention_statistics`] says what each row attends to, and what each key
+//! receives, at any length. Masks are in [`Mask`], every other option in [`AttentionConfig`].
 //!
 //! # Promises
 //!
