@@ -146,6 +146,7 @@ impl Truth {
         for index in 0..shape.num_rows() {
             let (head, row) = (index / shape.seq_len_q, index % shape.seq_len_q);
             let at = [head / shape.num_heads, head % shape.num_heads, row];
+            assert_eq!(AttentionStatistics::row_index(&shape, at), index);
             rows.push(reference.row_statistics(at, request).unwrap());
             let terms = reference.row(at).unwrap().max_score_terms;
             tolerance.push((8.0 * 2f64.powi(-24) * (1.0 + terms)).max(1e-5));
