@@ -13,8 +13,6 @@ pub(super) struct SharedRows<'a, T> {
 // SAFETY: the pointer comes from an exclusive borrow that this type holds on to for 'a. The only access is `row`, whose
 // callers promise that no two hold the same row, and distinct rows are distinct elements. T is Send.
 unsafe impl<T: Send> Sync for SharedRows<'_, T> {}
-// SAFETY: as for Sync; the borrow itself may be sent.
-unsafe impl<T: Send> Send for SharedRows<'_, T> {}
 
 impl<'a, T> SharedRows<'a, T> {
     pub(super) fn new(rows: &'a mut [T], width: usize) -> Self {
