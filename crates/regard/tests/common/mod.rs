@@ -7,6 +7,7 @@ pub mod onnx;
 pub mod options;
 pub mod rows;
 pub mod special;
+pub mod statistics;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
