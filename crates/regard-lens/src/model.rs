@@ -84,9 +84,8 @@ impl Model {
         // Three independent pieces of work of similar length.
         let (tokenizer, hash, transformer) = thread::scope(|scope| {
             let tokenizer = opened.tokenizer;
-            let tokenizer = scope.spawn(move || {
-                TextTokenizer::new(tokenizer, outline.vocabulary_size, outline.max_tokens)
-            });
+            let tokenizer = scope
+                .spawn(move || TextTokenizer::new(tokenizer, outline.vocabulary_size, outline.max_tokens));
             let hash = scope.spawn(move || sha256(&weight_files));
             let transformer = opened.architecture.load(opened.weights.as_mut());
             let transformer = transformer.and_then(|all| opened.weights.expect_all_used().map(|()| all));

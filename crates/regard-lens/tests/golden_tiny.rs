@@ -180,7 +180,8 @@ fn byte_level_tokens__any_text__stand_for_whole_characters_and_words() {
         let token = &tokens.tokens[index];
         tokens.text.get(token.start..token.end).unwrap().trim()
     };
-    let of_face: Vec<usize> = (0..tokens.tokens.len()).filter(|&token| surface(token).contains('😀')).collect();
+    let of_face: Vec<usize> =
+        (0..tokens.tokens.len()).filter(|&token| surface(token).contains('😀')).collect();
     assert!(of_face.len() > 1, "the text has a character of several tokens");
     for &token in &of_face {
         assert_eq!(surface(token), "😀");

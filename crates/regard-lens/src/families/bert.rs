@@ -85,10 +85,7 @@ impl BertConfig {
             // Within 2^20.
             roberta_padding: is_roberta.then_some(padding as u32),
         };
-        fields.divisible(
-            ("hidden_size", config.model_dim),
-            ("num_attention_heads", config.num_heads),
-        )?;
+        fields.divisible(("hidden_size", config.model_dim), ("num_attention_heads", config.num_heads))?;
         if config.outline().max_tokens == 0 {
             let expected = format!("more than pad_token_id + 1 ({})", padding + 1);
             return Err(fields.refuse("max_position_embeddings", expected, config.num_positions));
@@ -110,7 +107,12 @@ impl BertConfig {
     pub(super) fn load(&self, source: &mut dyn TensorSource) -> Result<Transformer, LensError> {
         let family = if self.roberta_padding.is_some() { "roberta." } else { "bert." };
         let prefix = prefix(source, family, "embeddings.word_embeddings.weight");
-        check_layer_count(source, &format!("{prefix}encoder.layer."), "encoder.layer", self.num_layers)?;
+        check_layer_count(
+            source,
+            &format!("{prefix}encoder.layer."),
+            "encoder.layer",
+            ("num_hidden_layers", self.num_layers),
+        )?;
         let dim = self.model_dim;
         let table = |name: &str| format!("{prefix}embeddings.{name}_embeddings.weight");
         let words = source.read(&table("word"), &[self.vocabulary_size, dim])?;
@@ -170,8 +172,11 @@ impl BertConfig {
             return Ok(None);
         }
         let (dim, vocabulary_size) = (self.model_dim, self.vocabulary_size);
-        let decoder =
-            if self.is_tied { None } else { Some(linear(source, names.decoder, [dim, vocabulary_size], false)?) };
+        let decoder = if self.is_tied {
+            None
+        } else {
+            Some(linear(source, names.decoder, [dim, vocabulary_size], false)?)
+        };
         let bias = first_of(source, &names.biases).unwrap_or(names.biases[0]);
         Ok(Some(Head {
             transform: Some(HeadTransform {

@@ -73,7 +73,7 @@ impl DistilBertConfig {
     pub(super) fn load(&self, source: &mut dyn TensorSource) -> Result<Transformer, LensError> {
         let prefix = prefix(source, "distilbert.", "embeddings.word_embeddings.weight");
         let layers = format!("{prefix}transformer.layer.");
-        check_layer_count(source, &layers, "transformer.layer", self.num_layers)?;
+        check_layer_count(source, &layers, "transformer.layer", ("n_layers", self.num_layers))?;
         let dim = self.model_dim;
         let table = |name: &str| format!("{prefix}embeddings.{name}_embeddings.weight");
         let words = source.read(&table("word"), &[self.vocabulary_size, dim])?;

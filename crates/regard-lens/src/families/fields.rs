@@ -68,9 +68,8 @@ impl Fields<'_> {
 
     /// An activation by name.
     pub(super) fn activation(&self, field: &'static str, name: &str) -> Result<Activation, LensError> {
-        Activation::by_name(name).ok_or_else(|| {
-            self.refuse(field, format!("one of {:?}", Activation::NAMES), format!("{name:?}"))
-        })
+        Activation::by_name(name)
+            .ok_or_else(|| self.refuse(field, format!("one of {:?}", Activation::NAMES), format!("{name:?}")))
     }
 
     /// Refuses a size that does not split evenly among heads.

@@ -91,7 +91,7 @@ impl Gpt2Config {
     pub(super) fn load(&self, source: &mut dyn TensorSource) -> Result<Transformer, LensError> {
         let prefix = prefix(source, "transformer.", "wte.weight");
         let layers = format!("{prefix}h.");
-        check_layer_count(source, &layers, "h", self.num_layers)?;
+        check_layer_count(source, &layers, "h", ("n_layer", self.num_layers))?;
         let dim = self.model_dim;
         let size = [self.vocabulary_size, dim];
         let words = source.read(&format!("{prefix}wte.weight"), &size)?;

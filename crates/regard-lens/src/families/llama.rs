@@ -50,6 +50,8 @@ pub(super) struct Names {
     pub(super) prefix: &'static str,
     pub(super) words: &'static str,
     pub(super) layers: &'static str,
+    /// The configuration's field.
+    pub(super) num_layers: &'static str,
     pub(super) attention_norm: &'static str,
     pub(super) query: &'static str,
     pub(super) key: &'static str,
@@ -67,6 +69,7 @@ static NAMES: Names = Names {
     prefix: "model.",
     words: "embed_tokens",
     layers: "layers",
+    num_layers: "num_hidden_layers",
     attention_norm: "input_layernorm",
     query: "self_attn.q_proj",
     key: "self_attn.k_proj",
@@ -107,8 +110,11 @@ struct ConfigFile {
 impl LlamaConfig {
     pub(super) fn parse(fields: Fields<'_>, json: &[u8]) -> Result<Self, LensError> {
         let file: ConfigFile = fields.parse(json)?;
-        let max_positions =
-            fields.size("max_position_embeddings", file.max_position_embeddings.unwrap_or(2048), 1..=1 << 24)?;
+        let max_positions = fields.size(
+            "max_position_embeddings",
+            file.max_position_embeddings.unwrap_or(2048),
+            1..=1 << 24,
+        )?;
         let rope = file.rope_parameters.or(file.rope_scaling).unwrap_or_default();
         let (rope, max_tokens) = rope.check(fields, file.rope_theta, max_positions)?;
         let model_dim = fields.size("hidden_size", file.hidden_size, MODEL_DIMS)?;
@@ -157,7 +163,7 @@ impl LlamaConfig {
         let names = self.names;
         let prefix = prefix(source, names.prefix, &format!("{}.weight", names.words));
         let layers = format!("{prefix}{}.", names.layers);
-        check_layer_count(source, &layers, names.layers, self.num_layers)?;
+        check_layer_count(source, &layers, names.layers, (names.num_layers, self.num_layers))?;
         let size = [self.vocabulary_size, self.model_dim];
         let words = source.read(&format!("{prefix}{}.weight", names.words), &size)?;
         Ok(Transformer {

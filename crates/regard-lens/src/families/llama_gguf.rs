@@ -16,6 +16,7 @@ static NAMES: Names = Names {
     prefix: "",
     words: "token_embd",
     layers: "blk",
+    num_layers: "llama.block_count",
     attention_norm: "attn_norm",
     query: "attn_q",
     key: "attn_k",
@@ -106,9 +107,7 @@ impl File<'_> {
         let scaling = match self.text(kind)?.unwrap_or("none") {
             "none" => RotaryScaling::None,
             "linear" => RotaryScaling::Linear {
-                factor: self
-                    .float(factor)?
-                    .ok_or_else(|| self.fields.refuse(factor, "a number", "none"))?,
+                factor: self.float(factor)?.ok_or_else(|| self.fields.refuse(factor, "a number", "none"))?,
             },
             other => {
                 return Err(self.fields.refuse(kind, "\"none\" or \"linear\"", format!("{other:?}")));

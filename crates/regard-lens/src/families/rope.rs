@@ -57,11 +57,9 @@ impl RopeFile {
             return Err(fields.refuse("rope_parameters.mscale", "none", "a number"));
         }
         let original = match self.original_max_position_embeddings {
-            Some(original) => fields.size(
-                "rope_parameters.original_max_position_embeddings",
-                original,
-                1..=1 << 24,
-            )?,
+            Some(original) => {
+                fields.size("rope_parameters.original_max_position_embeddings", original, 1..=1 << 24)?
+            }
             None => max_positions,
         };
         let factor =
@@ -73,7 +71,8 @@ impl RopeFile {
             "dynamic" => {
                 let factor = factor()?;
                 // Frequencies stretch with the text, so positions end where the factor promises.
-                max_tokens = ((max_positions as f64 * factor.max(1.0)) as usize).clamp(max_positions, 1 << 24);
+                max_tokens =
+                    ((max_positions as f64 * factor.max(1.0)) as usize).clamp(max_positions, 1 << 24);
                 RotaryScaling::DynamicNtk { factor, original_max_positions: max_positions, seq_len: 0 }
             }
             "yarn" => {

@@ -56,19 +56,19 @@ pub(super) fn prefix(source: &dyn TensorSource, prefix: &'static str, probe: &st
 }
 
 /// Refuses weights with more layers than the configuration says: running only the first ones would be silent
-/// nonsense. Layers are numbered after `start`; `field` says so in the error.
+/// nonsense. Layers are numbered after `start`; errors name `field`, and the configuration's field for their number.
 pub(super) fn check_layer_count(
     source: &dyn TensorSource,
     start: &str,
     field: &'static str,
-    num_layers: usize,
+    (count_field, num_layers): (&str, usize),
 ) -> Result<(), LensError> {
     let layer_of = |name: &str| name.strip_prefix(start)?.split('.').next()?.parse::<usize>().ok();
     match source.names().iter().filter_map(|name| layer_of(name)).max() {
         Some(last) if last >= num_layers => Err(LensError::Config {
             path: source.path().to_owned(),
             field,
-            expected: format!("layers 0 to {} (as the configuration says)", num_layers - 1),
+            expected: format!("layers 0 to {} ({count_field})", num_layers - 1),
             found: format!("layer {last}"),
         }),
         _ => Ok(()),

@@ -22,7 +22,8 @@ const MAX_RANK: u32 = 4;
 /// Where data starts and tensors are placed, if the file does not say otherwise.
 const DEFAULT_ALIGNMENT: u64 = 32;
 /// The arrays that are kept.
-const KEPT_ARRAYS: [&str; 3] = ["tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type"];
+const KEPT_ARRAYS: [&str; 3] =
+    ["tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.token_type"];
 
 /// One tensor of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,7 +189,8 @@ impl<R: Read> Reader<R> {
             return Err(Problem::TooLarge { what: "header bytes", limit: MAX_HEADER_BYTES, found: end });
         }
         if end > self.len {
-            let expected = format!("at most the {} bytes left in the file", self.len - self.position.min(self.len));
+            let expected =
+                format!("at most the {} bytes left in the file", self.len - self.position.min(self.len));
             return Err(Problem::rule(what, expected, bytes));
         }
         Ok(())

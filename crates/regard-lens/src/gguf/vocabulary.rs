@@ -54,12 +54,16 @@ impl Vocabulary {
 
     fn read(mut metadata: Metadata) -> Result<Self, String> {
         let other = |key: &'static str| {
-            move |OtherType { expected, found }: OtherType| format!("{key}: expected {expected}, found {found}")
+            move |OtherType { expected, found }: OtherType| {
+                format!("{key}: expected {expected}, found {found}")
+            }
         };
         let model = metadata.text("tokenizer.ggml.model").map_err(other("tokenizer.ggml.model"))?;
         if model != Some("gpt2") {
             let found = model.unwrap_or("none");
-            return Err(format!("tokenizer.ggml.model: expected \"gpt2\" (byte-level pairs), found {found:?}"));
+            return Err(format!(
+                "tokenizer.ggml.model: expected \"gpt2\" (byte-level pairs), found {found:?}"
+            ));
         }
         let words = match metadata.text("tokenizer.ggml.pre").map_err(other("tokenizer.ggml.pre"))? {
             Some("gpt-2") => Words::Gpt2,
