@@ -60,8 +60,11 @@ fn gguf__sizes_unlike_the_tensors__are_refused() {
     let place = changed.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
     changed[place..][..4].copy_from_slice(&96u32.to_le_bytes());
     let error = load(&changed).unwrap_err();
-    assert!(matches!(&error, LensError::TensorShape { expected, found, .. }
-        if expected == &[96, 32] && found == &[64, 32]), "{error:?}");
+    assert!(
+        matches!(&error, LensError::TensorShape { expected, found, .. }
+        if expected == &[96, 32] && found == &[64, 32]),
+        "{error:?}"
+    );
 }
 
 #[test]

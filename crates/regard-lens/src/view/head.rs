@@ -127,6 +127,7 @@ pub(super) fn look_at_head(
 }
 
 fn pick(query: usize, probs: &[f32], table: &TextTable, options: &ViewOptions) -> PickedRow {
+    let probs = &probs[..table.keys(query)];
     let entropy: f64 =
         probs.iter().map(|&prob| f64::from(prob)).filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum();
     let (mut aside, mut of_text): (Vec<_>, Vec<_>) =

@@ -60,6 +60,11 @@ impl TextTable {
         query != key && (!self.causal || query > key)
     }
 
+    /// How many keys a query may look at: in a causal model those up to itself.
+    pub(super) fn keys(&self, query: usize) -> usize {
+        if self.causal { query + 1 } else { self.len() }
+    }
+
     /// Queries that count, `key` apart, and may look at it.
     pub(super) fn queries_seeing(&self, key: usize) -> usize {
         if self.causal {
