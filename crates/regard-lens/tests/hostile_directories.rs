@@ -81,7 +81,7 @@ fn config__sizes_unlike_the_weights__refused_with_both_shapes() {
         ("max_position_embeddings", 1 << 20, "expected shape [1048576, 8], found [16, 8]"),
         ("type_vocab_size", 1, "expected shape [1, 8], found [2, 8]"),
         ("num_hidden_layers", 3, "expected a tensor encoder.layer.2.attention.self.query.weight, found none"),
-        ("num_hidden_layers", 1, "expected layers 0 to 0 (num_hidden_layers in config.json), found layer 1"),
+        ("num_hidden_layers", 1, "expected layers 0 to 0 (num_hidden_layers), found layer 1"),
     ];
     for (field, value, reason) in cases {
         let line = refusal(|model| model.config[field] = json!(value)).to_string();

@@ -14,17 +14,20 @@ pub(crate) enum Activation {
     GeluTanh,
     /// max(x, 0).
     Relu,
+    /// x / (1 + e^−x) (Elfwing et al. 2017, equation 3; Swish-1).
+    Silu,
 }
 
 impl Activation {
-    /// The names that `hidden_act` may have.
-    pub(super) const NAMES: [&str; 4] = ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"];
+    /// The names that a configuration may use.
+    pub(crate) const NAMES: [&str; 6] = ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish"];
 
-    pub(super) fn by_name(name: &str) -> Option<Self> {
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
         match name {
             "gelu" => Some(Self::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Some(Self::GeluTanh),
             "relu" => Some(Self::Relu),
+            "silu" | "swish" => Some(Self::Silu),
             _ => None,
         }
     }
@@ -35,6 +38,7 @@ impl Activation {
             Self::Gelu => gelu,
             Self::GeluTanh => gelu_tanh,
             Self::Relu => relu,
+            Self::Silu => silu,
         };
         numbers.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|x| *x = function(*x)));
     }
@@ -54,6 +58,10 @@ fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
+fn silu(x: f32) -> f32 {
+    x / (1.0 + (-x).exp())
+}
+
 #[cfg(test)]
 #[allow(non_snake_case, reason = "test names are subject__condition__claim")]
 mod tests {
@@ -66,6 +74,7 @@ mod tests {
             (Activation::Gelu, 0.841_344_8, -0.045_500_26),
             (Activation::GeluTanh, 0.841_192, -0.045_402_3),
             (Activation::Relu, 1.0, 0.0),
+            (Activation::Silu, 0.731_058_6, -0.238_405_84),
         ] {
             let mut numbers = [1.0, -2.0, 0.0, f32::NAN];
             activation.apply(&mut numbers);
