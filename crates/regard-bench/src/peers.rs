@@ -28,6 +28,8 @@ pub(crate) enum Peer {
     CandleComposed,
     /// burn's attention on its flex backend (feature burn).
     Burn,
+    /// regard-burn on the same backend (feature burn).
+    RegardBurn,
     /// This library itself: how much two equal workers differ.
     Regard,
 }
@@ -43,6 +45,7 @@ impl Peer {
             Self::Candle => "candle",
             Self::CandleComposed => "candle-composed",
             Self::Burn => "burn",
+            Self::RegardBurn => "regard-burn",
             Self::Regard => "regard",
         }
     }

@@ -1,14 +1,26 @@
-//! burn on its flex backend: `attention`, and through autodiff its gradients.
+//! burn on its flex backend: its own `attention` or ours, and through autodiff the gradients.
 
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 
-use super::{Call, input, sample, unsupported};
+use ::regard::AttentionConfig;
+
+use super::{Call, input, regard, sample, unsupported};
 use crate::inputs::Tensor as Name;
 use crate::protocol::{Dtype, Mask, Op, Request, Samples};
 
+/// Whose attention burn computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Library {
+    Burn,
+    Regard,
+}
+
 struct Attention {
+    library: Library,
+    request: Request,
+    lengths: Option<Vec<usize>>,
     inputs: [Tensor<4>; 3],
     mask: Option<Tensor<4, Bool>>,
     cotangent: Option<Tensor<4>>,
@@ -16,11 +28,14 @@ struct Attention {
     results: Vec<(&'static str, Tensor<4>)>,
 }
 
-pub(super) fn prepare(request: &Request) -> Result<Box<dyn Call>, String> {
+pub(super) fn prepare(request: &Request, library: Library) -> Result<Box<dyn Call>, String> {
     if !matches!(request.op, Op::Forward | Op::Decode | Op::ForwardBackward) {
         return unsupported("burn", request);
     }
-    if request.heads != request.kv_heads {
+    if library == Library::Regard && request.dtype != Dtype::F32 {
+        return unsupported("regard-burn", request);
+    }
+    if library == Library::Burn && request.heads != request.kv_heads {
         return Err("burn's attention wants a key head for every query head".into());
     }
     let backward = request.op == Op::ForwardBackward;
@@ -32,8 +47,11 @@ pub(super) fn prepare(request: &Request) -> Result<Box<dyn Call>, String> {
     let (query_shape, key_shape) = (request.query_shape(), request.key_shape());
     // Its causal mask counts from the last key.
     let is_causal = request.mask == Mask::Causal && request.seq_q == request.seq_kv;
-    let masked = request.mask != Mask::None && !is_causal;
+    let masked = library == Library::Burn && request.mask != Mask::None && !is_causal;
     Ok(Box::new(Attention {
+        library,
+        request: request.clone(),
+        lengths: request.key_lengths(),
         inputs: [leaf(Name::Query, query_shape), leaf(Name::Key, key_shape), leaf(Name::Value, key_shape)],
         mask: masked.then(|| forbidden(request, &device)),
         cotangent: backward.then(|| tensor(request, Name::Cotangent, query_shape, &device)),
@@ -47,7 +65,14 @@ impl Call for Attention {
         // Freed before the next, as by a caller that has used them.
         self.results.clear();
         let [query, key, value] = self.inputs.clone();
-        let output = attention(query, key, value, self.mask.clone(), None, self.options);
+        let output = match self.library {
+            Library::Burn => attention(query, key, value, self.mask.clone(), None, self.options),
+            Library::Regard => {
+                let mask = regard::mask(self.request.mask, self.lengths.as_deref());
+                let config = AttentionConfig::new().with_mask(mask);
+                regard_burn::attention(query, key, value, None, &config).map_err(|e| e.to_string())?
+            }
+        };
         if let Some(cotangent) = &self.cotangent {
             let gradients = (output.clone() * cotangent.clone()).sum().backward();
             for (name, input) in ["d_query", "d_key", "d_value"].into_iter().zip(&self.inputs) {

@@ -29,6 +29,8 @@ pub(crate) enum Engine {
     CandleComposed,
     /// burn's `attention` on its flex backend, with autodiff for gradients.
     Burn,
+    /// `regard_burn::attention` on the same backend, with the same autodiff.
+    RegardBurn,
 }
 
 /// A call with its inputs and outputs in place.
@@ -60,11 +62,13 @@ impl Engine {
             #[cfg(feature = "candle")]
             Self::CandleComposed => candle::prepare_composed(request),
             #[cfg(feature = "burn")]
-            Self::Burn => burn::prepare(request),
+            Self::Burn => burn::prepare(request, burn::Library::Burn),
+            #[cfg(feature = "burn")]
+            Self::RegardBurn => burn::prepare(request, burn::Library::Regard),
             #[cfg(not(feature = "candle"))]
             Self::Candle | Self::CandleComposed => not_built("candle"),
             #[cfg(not(feature = "burn"))]
-            Self::Burn => not_built("burn"),
+            Self::Burn | Self::RegardBurn => not_built("burn"),
         }
     }
 
@@ -77,6 +81,7 @@ impl Engine {
             Self::Candle => "candle 0.11.1, flash_attn".to_string(),
             Self::CandleComposed => "candle 0.11.1, composed".to_string(),
             Self::Burn => "burn 0.22.1, flex".to_string(),
+            Self::RegardBurn => format!("{} in burn 0.22.1, flex", regard::version()),
         }
     }
 }

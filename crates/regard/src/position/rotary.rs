@@ -71,6 +71,11 @@ impl RotaryPositions {
         self.head_dim
     }
 
+    /// Which elements form the pairs.
+    pub fn pairs(&self) -> RotaryPairs {
+        self.pairs
+    }
+
     /// By how many radians a position turns each pair, `[rotary_dim / 2]`, scaling included.
     pub fn frequencies(&self) -> &[f64] {
         &self.frequencies
