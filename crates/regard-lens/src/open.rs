@@ -51,7 +51,7 @@ fn open_gguf(folder: &ModelFolder, file: &str) -> Result<Opened, LensError> {
 
     let path = folder.path().join(file);
     let (weights, metadata) = GgufWeights::open(folder, file)?;
-    let architecture = Architecture::from_gguf(&path, &metadata)?;
+    let architecture = Architecture::from_gguf(&path, &metadata, |tensor| weights.has(tensor))?;
     let tokenizer = match folder.read(TOKENIZER_FILE, MAX_TOKENIZER_BYTES)? {
         Some(json) => TokenizerSource::Json(folder.path().join(TOKENIZER_FILE), json),
         None => TokenizerSource::Gguf(path.clone(), Vocabulary::new(&path, metadata)?),

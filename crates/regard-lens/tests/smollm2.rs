@@ -37,7 +37,7 @@ fn smollm2__its_info_and_tokens__are_those_of_the_file() {
     let info = model.info();
     assert_eq!((info.layers, info.heads, info.causal, info.max_tokens), (30, 9, true, 8192));
     assert_eq!((info.predicts, info.name.as_str()), (Predicts::NextToken, "SmolLM2-135M-Instruct"));
-    // Ids by Hugging Face's tokenizer of the model: digits one by one, no token added.
+    // What the file calls "smollm": every digit is a word, and no token is added.
     let tokens = model.tokenize("The cat sat in 1984").unwrap();
     let pieces: Vec<&str> = tokens.tokens.iter().map(|token| token.text.as_str()).collect();
     assert_eq!(pieces, ["The", "Ġcat", "Ġsat", "Ġin", "Ġ", "1", "9", "8", "4"]);

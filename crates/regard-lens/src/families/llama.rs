@@ -28,19 +28,9 @@ pub(crate) struct LlamaConfig {
     pub(super) rope: Rope,
     pub(super) attention_bias: bool,
     pub(super) feed_forward_bias: bool,
-    pub(super) decoder: Decoder,
+    /// Whether the table of word vectors predicts words, too.
+    pub(super) is_tied: bool,
     pub(super) names: &'static Names,
-}
-
-/// Where the matrix that predicts words comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decoder {
-    /// It is the table of word vectors.
-    Tied,
-    /// It has a tensor, if the file has a head at all.
-    Own,
-    /// It has a tensor, or it is the table.
-    OwnOrTied,
 }
 
 /// What a file calls its tensors.
@@ -141,7 +131,7 @@ impl LlamaConfig {
             rope,
             attention_bias: file.attention_bias,
             feed_forward_bias: file.mlp_bias,
-            decoder: if file.tie_word_embeddings { Decoder::Tied } else { Decoder::Own },
+            is_tied: file.tie_word_embeddings,
             names: &NAMES,
         };
         fields.divisible(("num_attention_heads", num_heads), ("num_key_value_heads", config.num_kv_heads))?;
@@ -208,14 +198,13 @@ impl LlamaConfig {
     }
 
     fn head(&self, source: &mut dyn TensorSource) -> Result<Option<Head>, LensError> {
-        let has_own = source.has(&format!("{}.weight", self.names.decoder));
-        let size = [self.model_dim, self.vocabulary_size];
-        let decoder = match self.decoder {
-            Decoder::Own if !has_own => return Ok(None),
-            Decoder::Own | Decoder::OwnOrTied if has_own => {
-                Some(linear(source, self.names.decoder, size, false)?)
-            }
-            _ => None,
+        let decoder = if self.is_tied {
+            None
+        } else if source.has(&format!("{}.weight", self.names.decoder)) {
+            let size = [self.model_dim, self.vocabulary_size];
+            Some(linear(source, self.names.decoder, size, false)?)
+        } else {
+            return Ok(None);
         };
         Ok(Some(Head { transform: None, decoder, bias: None }))
     }

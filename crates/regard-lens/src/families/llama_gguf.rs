@@ -6,7 +6,7 @@ use regard::position::{RotaryPairs, RotaryScaling};
 
 use super::Architecture;
 use super::fields::{FEED_FORWARD_DIMS, Fields, HEADS, LAYERS, MODEL_DIMS, VOCABULARIES};
-use super::llama::{Decoder, LlamaConfig, Names};
+use super::llama::{LlamaConfig, Names};
 use super::rope::Rope;
 use crate::error::LensError;
 use crate::gguf::{Metadata, OtherType};
@@ -31,9 +31,15 @@ static NAMES: Names = Names {
 };
 
 impl Architecture {
-    /// What the metadata of a GGUF file describes; `path` is named in errors.
-    pub(crate) fn from_gguf(path: &Path, metadata: &Metadata) -> Result<Self, LensError> {
-        let file = File { fields: Fields { path }, metadata };
+    /// What a GGUF file describes by its metadata, and by whether it has a decoder of its own; `path` is named in
+    /// errors.
+    pub(crate) fn from_gguf(
+        path: &Path,
+        metadata: &Metadata,
+        has_tensor: impl Fn(&str) -> bool,
+    ) -> Result<Self, LensError> {
+        let has_decoder = has_tensor(&format!("{}.weight", NAMES.decoder));
+        let file = File { fields: Fields { path }, metadata, has_decoder };
         let architecture = file.text("general.architecture")?;
         if architecture != Some("llama") {
             let found = format!("{:?}", architecture.unwrap_or("none"));
@@ -47,6 +53,7 @@ impl Architecture {
 struct File<'a> {
     fields: Fields<'a>,
     metadata: &'a Metadata,
+    has_decoder: bool,
 }
 
 impl File<'_> {
@@ -96,7 +103,7 @@ impl File<'_> {
             rope: self.rope()?,
             attention_bias: false,
             feed_forward_bias: false,
-            decoder: Decoder::OwnOrTied,
+            is_tied: !self.has_decoder,
             names: &NAMES,
         })
     }
