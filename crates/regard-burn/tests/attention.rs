@@ -11,12 +11,15 @@ use regard::position::{RotaryPairs, RotaryPositions};
 use regard::{AttentionConfig, AttentionError, Dropout, Layout, Mask, QueryPosition, TensorView};
 use regard_burn::{Error, attention, rotate};
 
+/// Another way for a tensor to lie in memory.
+type Relaid = fn(Tensor<4>) -> Tensor<4>;
+
 #[test]
 fn attention__strided_inputs__equal_contiguous_ones() {
     let inputs = Inputs::new([2, 3, 3, 10, 10, 8, 8]);
     let config = AttentionConfig::new().with_mask(Mask::causal(QueryPosition::TopLeft));
     let expected = ours(&inputs, None, &config, DType::F32);
-    let views: [(&str, fn(Tensor<4>) -> Tensor<4>); 4] = [
+    let views: [(&str, Relaid); 4] = [
         ("heads inside", |x| swapped_in_memory(x, 1, 2)),
         ("dimension outside", |x| swapped_in_memory(x, 2, 3)),
         ("flipped", |x| x.flip([2]).flip([2])),
