@@ -27,6 +27,7 @@ OPS = (
     "layer_forward",
     "layer_forward_backward",
     "statistics",
+    "statistics_received",
     "sgemm",
 )
 SIZES = ("batch", "heads", "kv_heads", "seq_q", "seq_kv", "head_dim")

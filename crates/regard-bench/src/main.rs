@@ -26,7 +26,7 @@
 //!
 //! | field | |
 //! |---|---|
-//! | op | `forward`, `forward_backward`, `decode` (few query rows), `layer_forward`, `layer_forward_backward` (model_dim = heads · head_dim; four projections with biases), `statistics`, `sgemm` (`[seq_q, head_dim] · [head_dim, seq_kv]`) |
+//! | op | `forward`, `forward_backward`, `decode` (few query rows), `layer_forward`, `layer_forward_backward` (model_dim = heads · head_dim; four projections with biases), `statistics` (the output, and of each row everything that can be asked for), `statistics_received` (and what each key receives), `sgemm` (`[seq_q, head_dim] · [head_dim, seq_kv]`) |
 //! | mask | `none`; `causal`: key j ≤ query i; `window:W`: i − W < j ≤ i; `lengths`: j < seq_kv − ⌊b·seq_kv/(2·batch)⌋ in sequence b |
 //! | dtype | `f32`, `f16`, `bf16`: storage of every tensor |
 //!

@@ -24,7 +24,7 @@ pub(crate) fn work(request: &Request) -> Work {
     let model_dim = request.model_dim() as f64;
     let projections = 4.0 * 2.0 * (request.batch * request.seq_q) as f64 * model_dim * model_dim;
     match request.op {
-        Op::Forward | Op::Statistics => Work::Flops(attention),
+        Op::Forward | Op::Statistics | Op::StatisticsReceived => Work::Flops(attention),
         Op::ForwardBackward => Work::Flops(BOTH * attention),
         Op::LayerForward => Work::Flops(attention + projections),
         Op::LayerForwardBackward => Work::Flops(BOTH * attention + 3.0 * projections),

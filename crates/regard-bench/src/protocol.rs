@@ -125,8 +125,10 @@ pub(crate) enum Op {
     LayerForward,
     /// A layer and the gradients of its input and of all its parameters, together.
     LayerForwardBackward,
-    /// What each head attends to, summed up.
+    /// Attention, and what each row attends to, summed up.
     Statistics,
+    /// The same, and what each key receives.
+    StatisticsReceived,
     /// A matrix product, `[seq_q, head_dim] · [head_dim, seq_kv]`.
     Sgemm,
 }
@@ -141,6 +143,7 @@ impl Op {
             Self::LayerForward => "layer_forward",
             Self::LayerForwardBackward => "layer_forward_backward",
             Self::Statistics => "statistics",
+            Self::StatisticsReceived => "statistics_received",
             Self::Sgemm => "sgemm",
         }
     }

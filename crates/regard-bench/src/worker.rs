@@ -117,18 +117,32 @@ mod tests {
 
     #[test]
     fn worker__what_an_engine_does_not_do__is_an_error() {
-        let statistics = FORWARD.replace("forward", "statistics");
         let layer = FORWARD.replace("forward", "layer_forward").replace("f32", "f16");
         let groups = FORWARD.replace("forward", "layer_forward");
-        for (engine, line) in [
-            (Engine::Regard, statistics.as_str()),
-            (Engine::Regard, &layer),
-            (Engine::Regard, &groups),
-            (Engine::Gemm, FORWARD),
-        ] {
+        for (engine, line) in
+            [(Engine::Regard, layer.as_str()), (Engine::Regard, &groups), (Engine::Gemm, FORWARD)]
+        {
             let answers = answers(engine, &[line]);
             assert!(matches!(&answers[..], [Answer::Refused { .. }]), "{line}: {answers:?}");
         }
+    }
+
+    #[test]
+    fn worker__statistics__are_of_the_forward_that_is_asked_for() {
+        let ops = ["forward", "statistics", "statistics_received"];
+        let lines = ops.map(|op| FORWARD.replace("forward", op).replace("none", "causal"));
+        let answers = answers(Engine::Regard, &lines.each_ref().map(String::as_str));
+        let samples: Vec<_> = (answers.iter())
+            .map(|answer| match answer {
+                Answer::Measured(measured) => &measured.samples,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(samples[0]["output"], samples[1]["output"]);
+        assert_eq!(samples[1]["entropy"], samples[2]["entropy"]);
+        // An entropy is between 0 and that of the 70 keys a row sees at most.
+        assert!(samples[1]["entropy"].iter().all(|x| (0.0..=70f32.ln()).contains(x)), "{samples:?}");
+        assert!(!samples[1].contains_key("received") && samples[2].contains_key("received"));
     }
 
     /// Softmax in f64, element by element, of inputs by the hash.

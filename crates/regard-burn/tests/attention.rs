@@ -12,14 +12,15 @@ use regard::position::{RotaryPairs, RotaryPositions};
 use regard::{AttentionConfig, AttentionError, Dropout, Layout, Mask, QueryPosition, TensorView};
 use regard_burn::{Error, attention, rotate};
 
-type View = fn(Tensor<4>) -> Tensor<4>;
+/// Another way for a tensor to lie in memory.
+type Relaid = fn(Tensor<4>) -> Tensor<4>;
 
 #[test]
 fn attention__strided_inputs__equal_contiguous_ones() {
     let inputs = Inputs::new([2, 3, 3, 10, 10, 8, 8]);
     let config = AttentionConfig::new().with_mask(Mask::causal(QueryPosition::TopLeft));
     let expected = ours(&inputs, None, &config, DType::F32);
-    let views: [(&str, View); 4] = [
+    let views: [(&str, Relaid); 4] = [
         ("heads inside", |x| swapped_in_memory(x, 1, 2)),
         ("dimension outside", |x| swapped_in_memory(x, 2, 3)),
         ("flipped", |x| x.flip([2]).flip([2])),
@@ -260,7 +261,7 @@ fn rotate__both_pairings__equal_burns_operations_and_turn_gradients_back() {
     ] {
         let rotary = RotaryPositions::new(16, rotary_dim, 10_000.0, pairs).unwrap();
         let inputs = Inputs::new([2, 3, 3, 9, 9, 16, 16]);
-        let turned = |dtype, view: View| {
+        let turned = |dtype, view: Relaid| {
             let leaf = inputs.tensor(0, dtype).require_grad();
             let output = rotate(view(leaf.clone()), &rotary, 100).unwrap();
             let gradients = (output.clone() * inputs.tensor(3, dtype)).sum().backward();

@@ -18,6 +18,39 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Show where one word of a text looks, in every head of a model
     View(ViewArguments),
+    /// Say which words a model expects: in place of [MASK], or after the text
+    Fill(FillArguments),
+}
+
+const FILL_EXAMPLES: &str = "\
+Examples:
+  regard fill --model … \"The cat sat on the mat because [MASK] was tired\"      (BERT, RoBERTa, DistilBERT)
+  regard fill --model … \"The capital of France is the city of\"              (GPT-2, Llama)
+
+Exit codes: 0 done, 1 it could not be done, 2 the request makes no sense.";
+
+#[derive(Debug, Args)]
+#[command(after_help = FILL_EXAMPLES)]
+pub(crate) struct FillArguments {
+    /// The text, in quotes; - or nothing reads it from a pipe
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: Vec<OsString>,
+
+    /// Read the text from a file
+    #[arg(long, value_name = "FILE", short = 'f')]
+    pub(crate) file: Option<PathBuf>,
+
+    /// A model with a language model's head: a directory, a .gguf file (where built in), or an id like org/name
+    #[arg(long, value_name = "DIR|ID", short = 'm')]
+    pub(crate) model: Option<String>,
+
+    /// How many words to list
+    #[arg(long, value_name = "K", default_value = "5", value_parser = at_least_one)]
+    pub(crate) top: usize,
+
+    /// Write JSON (JSON.md says what is in it)
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const VIEW_EXAMPLES: &str = "\
@@ -39,7 +72,8 @@ pub(crate) struct ViewArguments {
     #[arg(long, value_name = "FILE", short = 'f')]
     pub(crate) file: Option<PathBuf>,
 
-    /// A model: a directory with config.json, tokenizer.json and model.safetensors, or an id like org/name
+    /// A model: a directory with config.json, tokenizer.json and model.safetensors, a .gguf file (where built in),
+    /// or an id like org/name
     #[arg(long, value_name = "DIR|ID", short = 'm')]
     pub(crate) model: Option<String>,
 
@@ -102,7 +136,9 @@ mod tests {
 
     #[test]
     fn at__minus_one__is_a_value_not_a_flag() {
-        let Command::View(view) = Arguments::parse_from(["regard", "view", "--at", "-1", "a"]).command;
+        let Command::View(view) = Arguments::parse_from(["regard", "view", "--at", "-1", "a"]).command else {
+            panic!("view is view");
+        };
         assert_eq!(view.at.as_deref(), Some("-1"));
     }
 }

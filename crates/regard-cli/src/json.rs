@@ -21,7 +21,7 @@ pub(crate) struct Header<'a> {
 }
 
 #[derive(Serialize)]
-struct ModelFields<'a> {
+pub(crate) struct ModelFields<'a> {
     name: &'a str,
     sha256: &'a str,
     layers: usize,
@@ -96,15 +96,21 @@ impl<'a> Header<'a> {
         Self {
             schema: SCHEMA,
             regard_version: env!("CARGO_PKG_VERSION"),
-            model: ModelFields {
-                name: &model.name,
-                sha256: &model.sha256,
-                layers: model.layers,
-                heads: model.heads,
-                causal: model.causal,
-                dtype: &model.dtype,
-            },
+            model: ModelFields::from(model),
             tokens: tokens.collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a ModelInfo> for ModelFields<'a> {
+    fn from(model: &'a ModelInfo) -> Self {
+        Self {
+            name: &model.name,
+            sha256: &model.sha256,
+            layers: model.layers,
+            heads: model.heads,
+            causal: model.causal,
+            dtype: &model.dtype,
         }
     }
 }
@@ -165,7 +171,7 @@ pub(crate) fn write_footer(output: &mut impl Write, verification: Verification) 
     write_line(output, &Footer::from(verification))
 }
 
-fn write_line(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+pub(crate) fn write_line(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(&mut *output, Visible))?;
     output.write_all(b"\n")
 }

@@ -11,13 +11,31 @@ pub(crate) fn surface(text: &TokenizedText, token: usize) -> Option<&str> {
     (!token.special && !surface.is_empty()).then_some(surface)
 }
 
-/// A token as it stands in the text, made visible; the later pieces of a split word begin with `·`. A token that
-/// stands for no text keeps its own spelling.
+/// A token as it stands in the text, made visible; the later pieces of a split word begin with `·`. Blanks are
+/// drawn; a token that stands for no text keeps its own spelling.
 pub(crate) fn label(text: &TokenizedText, token: usize) -> String {
-    let Some(surface) = surface(text, token) else { return visible(&text.tokens[token].text) };
+    let Some(surface) = surface(text, token) else {
+        return blanks(text, token).unwrap_or_else(|| visible(&text.tokens[token].text));
+    };
     let word = text.tokens[token].word;
     let continues = token > 0 && word.is_some() && text.tokens[token - 1].word == word;
     format!("{}{}", if continues { "·" } else { "" }, visible(surface))
+}
+
+/// Spaces and line breaks as signs, if the token is nothing else. Byte-level vocabularies spell them Ġ, Ċ and ĉ, which
+/// is all that is left where the tokenizer cuts them off the stretch.
+fn blanks(text: &TokenizedText, token: usize) -> Option<String> {
+    let token = &text.tokens[token];
+    let stretch = text.text.get(token.start..token.end).filter(|stretch| !stretch.is_empty());
+    let sign = |c| match c {
+        ' ' | 'Ġ' => Some('␣'),
+        '\n' | 'Ċ' => Some('↵'),
+        '\t' | 'ĉ' => Some('⇥'),
+        _ => None,
+    };
+    let spelling = stretch.unwrap_or(&token.text);
+    let signs: Option<String> = spelling.chars().map(sign).collect();
+    signs.filter(|signs| !token.special && !signs.is_empty())
 }
 
 /// The label as it stands in a sentence: numbered as `--at` takes it (`the#2`) if the text has it more than once,
@@ -43,6 +61,19 @@ mod tests {
         let text = text("An Una|ffa|ble café");
         let labels: Vec<_> = (0..text.tokens.len()).map(|token| label(&text, token)).collect();
         assert_eq!(labels, ["[CLS]", "An", "Una", "·ffa", "·ble", "café", "[SEP]"]);
+    }
+
+    #[test]
+    fn label__blanks_alone__are_drawn() {
+        let mut text = text("a b");
+        text.text = "a \n".into();
+        (text.tokens[2].start, text.tokens[2].end) = (1, 3);
+        assert_eq!(label(&text, 2), "␣↵");
+        (text.tokens[2].start, text.tokens[2].end) = (2, 2);
+        text.tokens[2].text = "ĠĊĉ".into();
+        assert_eq!(label(&text, 2), "␣↵⇥");
+        text.tokens[2].special = true;
+        assert_eq!(label(&text, 2), "ĠĊĉ");
     }
 
     #[test]

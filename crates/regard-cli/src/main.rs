@@ -2,6 +2,7 @@
 
 mod arguments;
 mod failure;
+mod fill;
 mod focus;
 mod input;
 mod json;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let outcome =
         Arguments::try_parse().map_err(Outcome::from).and_then(|arguments| match arguments.command {
             Command::View(arguments) => view::view(&arguments, started).map_err(Outcome::Failure),
+            Command::Fill(arguments) => fill::fill(&arguments).map_err(Outcome::Failure),
         });
     let (code, message) = match outcome {
         Ok(()) | Err(Outcome::Failure(Failure::NobodyListens)) => return ExitCode::SUCCESS,
@@ -78,5 +80,5 @@ fn one_line(message: &str) -> String {
         .collect();
     let said = parts.join("; ").replace(":; ", ": ");
     let said = said.strip_prefix("error: ").unwrap_or(&said);
-    format!("{said}; see regard view --help")
+    format!("{said}; see regard --help")
 }

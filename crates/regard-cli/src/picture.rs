@@ -155,10 +155,15 @@ impl Picture<'_> {
         let is_part = rows < available || keys < available;
         let hides_special =
             self.text.tokens.iter().any(|token| token.special && !map.keys.contains(&token.index));
-        let missing: Vec<&str> = [(hides_special, "to special tokens"), (is_part, "outside this part")]
-            .into_iter()
-            .filter_map(|(is_missing, what)| is_missing.then_some(what))
-            .collect();
+        // In a causal model the first token stands aside like a special one.
+        let hides_first = !hides_special && available < self.text.tokens.len();
+        let missing = [
+            (hides_special, "to special tokens"),
+            (hides_first, "to the first token"),
+            (is_part, "outside this part"),
+        ];
+        let missing: Vec<&str> =
+            missing.into_iter().filter_map(|(is_missing, what)| is_missing.then_some(what)).collect();
         let mut reading = "a row shows where one word looks".to_owned();
         if !missing.is_empty() {
             reading += &format!("; what is missing went {}", missing.join(" or "));

@@ -54,7 +54,9 @@ fn sentence(report: &Report<'_>, example: Example<'_>) -> String {
         }
         HeadKind::Special => {
             let mass = percent(statistics.special_mass);
-            format!("Special tokens, head {head}: {says}. On average {mass} go to special tokens.")
+            let aside = report.aside();
+            let title = format!("{}{}", aside[..1].to_uppercase(), &aside[1..]);
+            format!("{title}, head {head}: {says}. On average {mass} go to {aside}.")
         }
         HeadKind::Other => format!("Other, head {head}: {says}."),
     }

@@ -10,6 +10,9 @@ use crate::label::name;
 const SHOWN_KINDS: [HeadKind; 6] =
     [HeadKind::Link, HeadKind::Ahead, HeadKind::Topic, HeadKind::Previous, HeadKind::Next, HeadKind::Special];
 
+/// What stands aside in a causal model that adds no tokens.
+const FIRST: &str = "the first token";
+
 /// One text in one model, seen from one token.
 pub(crate) struct Report<'a> {
     pub(crate) model: &'a ModelInfo,
@@ -59,6 +62,11 @@ impl Report<'_> {
         name(self.text, token)
     }
 
+    /// A kind in one word.
+    pub(crate) fn kind_name(&self, kind: HeadKind) -> &'static str {
+        if kind == HeadKind::Special && self.aside() == FIRST { "first" } else { kind.name() }
+    }
+
     /// The word that looks.
     pub(crate) fn focus_name(&self) -> String {
         self.name(self.focus.token)
@@ -102,7 +110,7 @@ impl Report<'_> {
             }),
             HeadKind::Link => format!("{distance} back, {}", lift()),
             HeadKind::Ahead => format!("{distance} ahead, {}", lift()),
-            HeadKind::Special => format!("{} on special tokens", percent(statistics.special_mass)),
+            HeadKind::Special => format!("{} on {}", percent(statistics.special_mass), self.aside()),
             HeadKind::Other => String::new(),
         }
     }
@@ -116,25 +124,31 @@ impl Report<'_> {
             .filter(|link| link.key != example.link.key)
             .map(|link| format!("{} {}", self.name(link.key), percent(link.prob)))
             .collect();
-        let special = format!("special tokens: {}", percent(row.special_mass));
+        let special = format!("{}: {}", self.aside(), percent(row.special_mass));
         if others.is_empty() {
             return special;
         }
         format!("also {}; top {}: {}; {special}", others.join(", "), row.top.len(), percent(row.covered))
     }
 
-    /// How many heads give more than half of their mass to special tokens, and which those are.
+    /// What stands aside: the tokens that the model adds, or the first one where it adds none and is causal.
+    pub(crate) fn aside(&self) -> &'static str {
+        let adds_tokens = self.text.tokens.iter().any(|token| token.special);
+        if self.model.causal && !adds_tokens { FIRST } else { "special tokens" }
+    }
+
+    /// How many heads give more than half of their mass to what stands aside, and which those are.
     pub(crate) fn on_special_tokens(&self) -> String {
         let count = self.heads.iter().filter(|head| head.statistics.special_mass > 0.5).count();
         let mut special: Vec<String> = (0..self.text.tokens.len())
-            .filter(|&token| self.text.tokens[token].special)
+            .filter(|&token| self.text.tokens[token].special || self.model.causal && token == 0)
             .map(|token| crate::label::label(self.text, token))
             .collect();
         special.sort();
         special.dedup();
         let special = if special.is_empty() { String::new() } else { format!(" ({})", special.join(", ")) };
         let heads = self.heads.len();
-        format!("{count} of {heads} heads look mostly at special tokens{special}.")
+        format!("{count} of {heads} heads look mostly at {}{special}.", self.aside())
     }
 }
 

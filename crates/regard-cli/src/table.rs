@@ -60,7 +60,7 @@ pub(crate) fn table(report: &Report<'_>, columns: usize, palette: Palette) -> Ve
 
 fn line(report: &Report<'_>, example: Example<'_>, layout: &Columns, palette: Palette) -> String {
     let link = example.link;
-    let mut line = left(example.row.kind.name(), KIND);
+    let mut line = left(report.kind_name(example.row.kind), KIND);
     line += &palette.bold(&left(&report.name(link.key), layout.key));
     line.push(' ');
     if layout.bar > 0 {

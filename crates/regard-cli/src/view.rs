@@ -18,7 +18,7 @@ use crate::report::Report;
 use crate::terminal::Page;
 use crate::{plain, terminal};
 
-const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
+pub(crate) const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
                         or --model org/name for one from the Hugging Face Hub";
 
 pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Failure> {

@@ -32,6 +32,13 @@ pub enum LensError {
         /// The path given.
         path: PathBuf,
     },
+    /// A directory has several GGUF files and nothing says which is meant.
+    SeveralModels {
+        /// The directory.
+        dir: PathBuf,
+        /// Their names.
+        found: Vec<String>,
+    },
     /// A file that every model directory has is not there.
     MissingFile {
         /// The model's directory.
@@ -161,6 +168,18 @@ pub enum LensError {
         /// The most that the model takes.
         limit: usize,
     },
+    /// The model cannot predict what was asked for.
+    NoPrediction {
+        /// What was asked for.
+        wanted: &'static str,
+        /// What the model predicts instead.
+        found: &'static str,
+    },
+    /// The text has no mask to fill.
+    NoMask {
+        /// How this model's vocabulary writes one.
+        mask: Option<&'static str>,
+    },
     /// Memory for a weight could not be allocated.
     AllocationFailed {
         /// Bytes asked for.
@@ -225,6 +244,11 @@ impl LensError {
                 "{}: expected a model's directory (config.json, tokenizer.json, model.safetensors), found a file",
                 path.display()
             ),
+            Self::SeveralModels { dir, found } => format!(
+                "{}: expected one .gguf file, found {}; name the file instead of the directory",
+                dir.display(),
+                found.join(", ")
+            ),
             Self::MissingFile { dir, file } => format!(
                 "{}: expected a file {file}, found none; download the whole model (config.json, tokenizer.json, model.safetensors)",
                 dir.display()
@@ -273,6 +297,16 @@ impl LensError {
             Self::TextTooLong { found, limit } => format!(
                 "the text has {found} tokens, the model takes at most {limit}; shorten it or use a model with more positions"
             ),
+            Self::NoPrediction { wanted, found } => {
+                format!("expected a model that predicts {wanted}, found one that predicts {found}; use another model")
+            }
+            Self::NoMask { mask: Some(mask) } => {
+                format!("the text has no {mask} to fill: write {mask} where a word is missing")
+            }
+            Self::NoMask { mask: None } => {
+                "the vocabulary has no [MASK] or <mask>; tokenizer.json and the weights are not of the same model"
+                    .to_owned()
+            }
             Self::AllocationFailed { bytes } => format!("could not allocate {bytes} bytes"),
             Self::Attention(error) => error.to_string(),
             Self::Observer(error) => error.to_string(),

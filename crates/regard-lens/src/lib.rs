@@ -1,4 +1,4 @@
-//! Transformers to look into: real models from Hugging Face directories, run on [`regard`], with every layer's
+//! Transformers to look into: real models from Hugging Face directories and GGUF files, run on [`regard`], with every layer's
 //! attention handed to an observer.
 //!
 //! ```no_run
@@ -28,20 +28,26 @@
 //! The mathematics of a layer is [`regard`]'s; here are the files, the tokenizer, and what of a Transformer is not
 //! attention. [`view`] works out what each head does with a text.
 
-mod bert;
 mod error;
+mod families;
 mod files;
+#[cfg(feature = "gguf")]
+mod gguf;
 mod hub;
 mod model;
 mod observer;
+mod open;
+mod predict;
 mod token;
 mod tokenizer;
+mod transformer;
 pub mod view;
 
 pub use error::{HubProblem, LensError};
 #[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use hub::resolve_model;
-pub use model::{HiddenStates, Model, ModelInfo};
+pub use model::{HiddenStates, Model, ModelInfo, Predicts};
 pub use observer::{AttentionObserver, LayerAttention};
+pub use predict::{Filled, Prediction};
 pub use token::{Token, TokenizedText};

@@ -3,19 +3,13 @@
 use std::path::Path;
 use std::thread;
 
-use crate::bert::{BertConfig, BertEncoder};
 use crate::error::LensError;
-use crate::files::{ModelFolder, Weights, sha256};
+use crate::files::sha256;
 use crate::observer::AttentionObserver;
+use crate::open::open;
 use crate::token::TokenizedText;
 use crate::tokenizer::TextTokenizer;
-
-const CONFIG_FILE: &str = "config.json";
-const TOKENIZER_FILE: &str = "tokenizer.json";
-/// Real configurations have a few kilobytes.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
-/// The largest vocabularies (some 260,000 pieces) take 35 MB.
-const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
+use crate::transformer::Transformer;
 
 /// What is known about a model without running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,18 +29,30 @@ pub struct ModelInfo {
     pub dtype: String,
     /// The longest text that the model takes, in tokens, special ones included.
     pub max_tokens: usize,
+    /// What it can say about words.
+    pub predicts: Predicts,
 }
 
-/// A Transformer to look into. Today: encoders of the BERT family.
+/// What a model says about words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Predicts {
+    /// Nothing: its file has no language model's head.
+    Nothing,
+    /// Which token a mask in the text stands for ([`Model::fill`]).
+    MaskedToken,
+    /// Which token follows the text ([`Model::next_token`]).
+    NextToken,
+}
+
+/// A Transformer to look into: an encoder (BERT, RoBERTa, DistilBERT) or a decoder (GPT-2, Llama).
 #[derive(Debug)]
 pub struct Model {
-    info: ModelInfo,
-    tokenizer: TextTokenizer,
-    encoder: BertEncoder,
-    vocabulary_size: usize,
+    pub(crate) info: ModelInfo,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) transformer: Transformer,
 }
 
-/// The last layer's output, `[seq_len, model_dim]`, row-major.
+/// The last layer's output, `[seq_len, model_dim]`, row-major; in decoders after the final norm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HiddenStates {
     /// Number of tokens.
@@ -59,7 +65,9 @@ pub struct HiddenStates {
 
 impl Model {
     /// Reads a Hugging Face directory: `config.json`, `tokenizer.json` and `model.safetensors`, or the shards that
-    /// `model.safetensors.index.json` names.
+    /// `model.safetensors.index.json` names. With the cargo feature `gguf` also a GGUF file, or a directory with
+    /// one and without safetensors: Llama layout in F32, F16, BF16, Q4_0, Q4_1 or Q8_0, its tokenizer from the
+    /// file or from a `tokenizer.json` beside it.
     ///
     /// The files are not trusted: whatever they hold, the result is a model or an error. Every size, offset and
     /// name is checked before memory is allocated for it, and formats that can run code (pickle) are refused.
@@ -69,35 +77,36 @@ impl Model {
     ///
     /// # Errors
     /// [`LensError`] naming the file, what was expected and what was found.
-    pub fn load(dir: &Path) -> Result<Self, LensError> {
-        let folder = ModelFolder::open(dir)?;
-        let config = folder.require(CONFIG_FILE, MAX_CONFIG_BYTES)?;
-        let config = BertConfig::parse(&dir.join(CONFIG_FILE), &config)?;
-        let mut weights = Weights::open(&folder)?;
-        let tokenizer = folder.require(TOKENIZER_FILE, MAX_TOKENIZER_BYTES)?;
-        let weight_files = weights.files();
+    pub fn load(path: &Path) -> Result<Self, LensError> {
+        let mut opened = open(path)?;
+        let outline = opened.architecture.outline();
+        let weight_files = opened.weights.files();
         // Three independent pieces of work of similar length.
-        let (tokenizer, hash, encoder) = thread::scope(|scope| {
-            let path = dir.join(TOKENIZER_FILE);
-            let config = &config;
-            let tokenizer = scope.spawn(move || {
-                TextTokenizer::parse(&path, &tokenizer, config.vocabulary_size, config.num_positions)
-            });
+        let (tokenizer, hash, transformer) = thread::scope(|scope| {
+            let tokenizer = opened.tokenizer;
+            let tokenizer = scope
+                .spawn(move || TextTokenizer::new(tokenizer, outline.vocabulary_size, outline.max_tokens));
             let hash = scope.spawn(move || sha256(&weight_files));
-            let encoder = BertEncoder::load(&mut weights, config);
-            (join(tokenizer), join(hash), encoder)
+            let transformer = opened.architecture.load(opened.weights.as_mut());
+            let transformer = transformer.and_then(|all| opened.weights.expect_all_used().map(|()| all));
+            (join(tokenizer), join(hash), transformer)
         });
-        let encoder = encoder?;
+        let transformer = transformer?;
         let info = ModelInfo {
-            name: folder.name().to_owned(),
+            name: opened.name,
             sha256: hash?,
-            layers: config.num_layers,
-            heads: config.num_heads,
-            causal: false,
-            dtype: weights.dtype(),
-            max_tokens: config.num_positions,
+            layers: outline.num_layers,
+            heads: outline.num_heads,
+            causal: transformer.causal,
+            dtype: opened.weights.dtype(),
+            max_tokens: outline.max_tokens,
+            predicts: match (&transformer.head, transformer.causal) {
+                (None, _) => Predicts::Nothing,
+                (Some(_), false) => Predicts::MaskedToken,
+                (Some(_), true) => Predicts::NextToken,
+            },
         };
-        Ok(Self { info, tokenizer: tokenizer?, encoder, vocabulary_size: config.vocabulary_size })
+        Ok(Self { info, tokenizer: tokenizer?, transformer })
     }
 
     /// What is known about the model.
@@ -132,13 +141,13 @@ impl Model {
         if seq_len > limit {
             return Err(LensError::TextTooLong { found: seq_len, limit });
         }
-        let limit = self.vocabulary_size;
+        let limit = self.transformer.vocabulary_size();
         if let Some(token) = tokens.tokens.iter().find(|token| token.id as usize >= limit) {
             return Err(LensError::TokenWithoutEmbedding { token: token.text.clone(), id: token.id, limit });
         }
         let ids: Vec<u32> = tokens.tokens.iter().map(|token| token.id).collect();
-        let data = self.encoder.run(&ids, observer)?;
-        Ok(HiddenStates { seq_len, model_dim: self.encoder.model_dim(), data })
+        let data = self.transformer.run(&ids, observer)?;
+        Ok(HiddenStates { seq_len, model_dim: self.transformer.model_dim(), data })
     }
 }
 

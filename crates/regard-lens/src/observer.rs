@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use regard::layer::Linear;
 use regard::{AttentionConfig, HeadBlock, TensorView, attention_probs};
 
 use crate::error::LensError;
@@ -11,7 +12,10 @@ use crate::error::LensError;
 pub struct LayerAttention<'a> {
     /// Which layer, from 0.
     pub layer: usize,
-    /// `[1, num_heads, seq_len, head_dim]`.
+    /// The hidden states that the layer was given, `[seq_len, model_dim]`, row-major: what is attended from, before
+    /// any norm.
+    pub input: &'a [f32],
+    /// `[1, num_heads, seq_len, head_dim]`, after rotary positions, as are keys.
     pub query: TensorView<'a, f32>,
     /// `[1, num_kv_heads, seq_len, head_dim]`.
     pub key: TensorView<'a, f32>,
@@ -21,6 +25,8 @@ pub struct LayerAttention<'a> {
     pub output: TensorView<'a, f32>,
     /// `[num_heads, seq_len]`: natural log of Σ e^score over the allowed keys.
     pub log_sum_exp: &'a [f32],
+    /// What turns the heads' output, side by side, into what is added to the hidden states.
+    pub output_projection: &'a Linear,
     /// The mask and scale in force.
     pub config: AttentionConfig<'a>,
 }

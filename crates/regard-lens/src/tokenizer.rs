@@ -17,24 +17,65 @@ pub(crate) struct TextTokenizer {
     max_tokens: usize,
 }
 
+/// Where a tokenizer comes from.
+#[derive(Debug)]
+pub(crate) enum TokenizerSource {
+    /// A `tokenizer.json`, and its bytes.
+    Json(PathBuf, Vec<u8>),
+    /// The metadata of a GGUF file.
+    #[cfg(feature = "gguf")]
+    Gguf(PathBuf, crate::gguf::Vocabulary),
+}
+
+impl TokenizerSource {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Json(path, _) => path,
+            #[cfg(feature = "gguf")]
+            Self::Gguf(path, _) => path,
+        }
+    }
+
+    fn build(self) -> tokenizers::Result<Tokenizer> {
+        match self {
+            Self::Json(_, json) => Tokenizer::from_bytes(json),
+            #[cfg(feature = "gguf")]
+            Self::Gguf(_, vocabulary) => vocabulary.tokenizer(),
+        }
+    }
+}
+
 impl TextTokenizer {
-    /// Parses the file; every id must have one of `vocabulary_size` embeddings.
-    pub(crate) fn parse(
-        path: &Path,
-        json: &[u8],
+    /// Builds the tokenizer; every id must have one of `vocabulary_size` embeddings.
+    pub(crate) fn new(
+        source: TokenizerSource,
         vocabulary_size: usize,
         max_tokens: usize,
     ) -> Result<Self, LensError> {
-        let mut tokenizer = guard(path, || Tokenizer::from_bytes(json))?;
-        guard(path, || tokenizer.with_truncation(None).map(|_| ()))?;
+        let path = source.path().to_owned();
+        let mut tokenizer = guard(&path, || source.build())?;
+        guard(&path, || tokenizer.with_truncation(None).map(|_| ()))?;
         tokenizer.with_padding(None);
         for (token, id) in tokenizer.get_vocab(true) {
             check_embedding(&token, id, vocabulary_size)?;
         }
-        let tokenizer = Self { tokenizer, path: path.to_owned(), vocabulary_size, max_tokens };
+        let tokenizer = Self { tokenizer, path, vocabulary_size, max_tokens };
         // Some files parse and then fail on every text; better to learn that before the model runs.
         tokenizer.encode("a")?;
         Ok(tokenizer)
+    }
+
+    /// The token that stands for a masked word, and its id, if the vocabulary has one.
+    pub(crate) fn mask(&self) -> Option<(&'static str, u32)> {
+        ["[MASK]", "<mask>"].into_iter().find_map(|mask| Some((mask, self.tokenizer.token_to_id(mask)?)))
+    }
+
+    /// The vocabulary's piece with this id, and the text that it stands for on its own.
+    pub(crate) fn piece(&self, id: u32) -> Result<(String, String), LensError> {
+        // Rows of the embedding table beyond the vocabulary are padding.
+        let piece = self.tokenizer.id_to_token(id).unwrap_or_default();
+        let text = guard(&self.path, || self.tokenizer.decode(&[id], false))?;
+        Ok((piece, text))
     }
 
     fn encode(&self, text: &str) -> Result<Encoding, LensError> {

@@ -17,6 +17,9 @@ pub struct Accuracy {
     /// What max|r| is at least taken for in the last term: 0, or the size of the terms that were summed
     /// where max|r| says nothing about it (a head of very few elements, which may cancel to almost nothing).
     pub magnitude: f64,
+    /// What probabilities are multiplied by besides inputs of ordinary size (dropout's 1/(1 − rate), a scale
+    /// above 1): what exponentials lose below 2⁻¹²⁶ counts this often. 1 where there is nothing of the kind.
+    pub underflow: f64,
 }
 
 /// What may be lost where exponentials underflow: below 2⁻¹²⁶ they are any number down to 0.
@@ -51,7 +54,7 @@ impl Accuracy {
         let allowed = self.factor * naive_worst
             + 2.0 * self.roundoff * largest.max(self.rounding_magnitude)
             + arithmetic
-            + UNDERFLOW;
+            + UNDERFLOW * self.underflow;
         if worst > allowed {
             let (x, r) = (found[worst_at], reference[worst_at]);
             return Err(format!(

@@ -45,7 +45,8 @@
 //! ```
 //!
 //! [`attention_with`] also returns each row's log-sum-exp and reuses its memory; [`attention_probs`] recomputes
-//! chosen rows of probabilities from it. Masks are in [`Mask`], every other option in [`AttentionConfig`].
+//! chosen rows of probabilities from it. [`attention_statistics`] says what each row attends to, and what each key
+//! receives, at any length. Masks are in [`Mask`], every other option in [`AttentionConfig`].
 //!
 //! # Promises
 //!
@@ -69,6 +70,7 @@ mod partial;
 pub mod position;
 pub mod reference;
 mod shape;
+mod statistics;
 mod view;
 
 pub use attention::{
@@ -89,6 +91,10 @@ pub use packed::{PackedBatch, PackedLengths, attention_packed, attention_packed_
 pub use parallelism::Parallelism;
 pub use partial::{Partial, merge_partials};
 pub use shape::AttentionShape;
+pub use statistics::{
+    AttentionStatistics, KeySets, StatisticsRequest, attention_statistics,
+    attention_statistics_scratch_bytes, attention_with_statistics,
+};
 pub use view::{Layout, TensorView, TensorViewMut};
 
 /// The README's example compiles and runs.

@@ -2,8 +2,9 @@
 #![allow(non_snake_case)]
 
 use regard::{
-    AttentionConfig, AttentionGradients, AttentionOutput, BackwardInputs, Layout, TensorView, TensorViewMut,
-    Workspace, attention_backward, attention_with, reference::Reference,
+    AttentionConfig, AttentionGradients, AttentionOutput, BackwardInputs, Layout, Mask, QueryPosition,
+    StatisticsRequest, TensorView, TensorViewMut, Workspace, attention_backward, attention_statistics,
+    attention_with, reference::Reference,
 };
 
 /// Peak resident memory of this process in bytes, where the system says so.
@@ -119,6 +120,75 @@ fn backward__65536_positions__take_under_300_megabytes_in_all() {
                 peak as f64 / 1e6
             );
             assert!(peak < 300_000_000, "{peak} bytes");
+        }
+        None => regard_testkit::skip("this system does not say how much memory a process took"),
+    }
+}
+
+/// In a process of its own (`.ci/run`), because the peak is of the whole process.
+#[test]
+#[ignore = "10 s: what one head of 65,536 positions attends to"]
+fn statistics__65536_positions__take_under_200_megabytes_in_all() {
+    let (seq, dim) = (65_536, 64);
+    let numbers = |seed: u64| -> Vec<f32> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (0..seq * dim).map(|_| rng.f32() * 4.0 - 2.0).collect()
+    };
+    let (query, key) = (numbers(1), numbers(2));
+    let view = |data| TensorView::new(data, [1, 1, seq, dim], Layout::BatchHeadSeqDim).unwrap();
+    let (query, key) = (view(&query), view(&key));
+    let token_ids: Vec<u32> = (0..seq as u32).map(|i| i.wrapping_mul(2_654_435_761) >> 23).collect();
+    let offsets = [-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let request = StatisticsRequest::new()
+        .with_top_k(8)
+        .with_offsets(&offsets)
+        .with_distance_bins(17)
+        .with_token_ids(&token_ids)
+        .with_received()
+        .with_thumbnail([48, 48]);
+    let config = AttentionConfig::new().with_mask(Mask::causal(QueryPosition::TopLeft));
+    let found = attention_statistics(query, key, &request, &config, &mut Workspace::new()).unwrap();
+    let peak = peak_bytes();
+    let reference = Reference::<f64>::new(query, key, key, &config).unwrap();
+    for row in [0, 777, 33_333, seq - 1] {
+        let truth = reference.row_statistics([0, 0, row], &request).unwrap();
+        let of_row = |numbers: &[f32], len: usize| numbers[row * len..(row + 1) * len].to_vec();
+        for (found, truth) in [
+            (of_row(&found.entropy, 1), &[truth.entropy][..]),
+            (of_row(&found.mean_distance, 1), &[truth.mean_distance]),
+            (of_row(&found.distance_mass, 35), &truth.distance_mass),
+            (of_row(&found.offset_mass, 17), &truth.offset_mass),
+            (of_row(&found.same_token_mass, 1), &[truth.same_token_mass]),
+            (of_row(&found.induction_mass, 1), &[truth.induction_mass]),
+            (
+                of_row(&found.top_probs, 8)[..truth.top.len()].to_vec(),
+                &truth.top.iter().map(|top| top.1).collect::<Vec<_>>(),
+            ),
+        ] {
+            assert_eq!(found.len(), truth.len());
+            for (x, r) in found.iter().zip(truth) {
+                assert!((f64::from(*x) - r).abs() <= 1e-5 * r.abs().max(1.0), "row {row}: {x} {r}");
+            }
+        }
+        let keys: Vec<usize> = truth.top.iter().map(|top| top.0).collect();
+        let named: Vec<usize> =
+            found.top_keys[row * 8..].iter().take(keys.len()).map(|&key| key as usize).collect();
+        assert_eq!(named, keys, "row {row}");
+    }
+    // The last key is seen by the last row alone, and all rows give away 1.
+    let last = reference.row_statistics([0, 0, seq - 1], &request).unwrap().probs[seq - 1];
+    assert!((f64::from(found.received[seq - 1]) - last).abs() < 1e-5);
+    for numbers in [&found.received, &found.thumbnail] {
+        let sum: f64 = numbers.iter().map(|&x| f64::from(x)).sum();
+        assert!((sum / seq as f64 - 1.0).abs() < 1e-5, "{sum}");
+    }
+    match peak {
+        Some(peak) => {
+            println!(
+                "COUNT: statistics of 1 head of {seq} x {seq}: peak memory {:.1} MB in all",
+                peak as f64 / 1e6
+            );
+            assert!(peak < 200_000_000, "{peak} bytes");
         }
         None => regard_testkit::skip("this system does not say how much memory a process took"),
     }

@@ -7,6 +7,7 @@ mod candle;
 mod gemm;
 mod memory;
 mod regard;
+mod statistics;
 
 use half::{bf16, f16};
 

@@ -10,11 +10,12 @@ use regard::{
     attention_with,
 };
 
+use super::statistics::prepare_statistics;
 use super::{Call, Stored, for_dtype, input, layer_parameters, sample, unsupported};
 use crate::inputs::Tensor;
 use crate::protocol::{self, Dtype, Op, Parts, Request, Samples};
 
-const LAYOUT: Layout = Layout::BatchHeadSeqDim;
+pub(super) const LAYOUT: Layout = Layout::BatchHeadSeqDim;
 
 pub(super) fn version() -> String {
     let isa = Isa::active().map_or_else(|e| e.to_string(), |isa| isa.name().to_string());
@@ -24,6 +25,7 @@ pub(super) fn version() -> String {
 pub(super) fn prepare(request: &Request) -> Result<Box<dyn Call>, String> {
     match request.op {
         Op::Forward | Op::Decode | Op::ForwardBackward => for_dtype!(request, prepare_attention),
+        Op::Statistics | Op::StatisticsReceived => for_dtype!(request, prepare_statistics),
         Op::LayerForward | Op::LayerForwardBackward if request.dtype == Dtype::F32 => {
             Ok(Box::new(LayerCall::new(request).map_err(|e| e.to_string())?))
         }

@@ -4,7 +4,11 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use super::shards::INDEX_FILE;
+use super::weights::SINGLE_FILE;
 use crate::error::LensError;
+
+const GGUF_MAGIC: &[u8] = b"GGUF";
 
 /// A model's directory.
 ///
@@ -20,15 +24,33 @@ pub(crate) struct ModelFolder {
 }
 
 impl ModelFolder {
-    pub(crate) fn open(dir: &Path) -> Result<Self, LensError> {
-        let read_error = |source| LensError::Read { path: dir.to_owned(), source };
-        let root = dir.canonicalize().map_err(read_error)?;
-        if !root.is_dir() {
-            if let Some(format) = foreign_format(&first_bytes(&root).map_err(read_error)?) {
-                return Err(LensError::ForeignFormat { path: dir.to_owned(), format });
-            }
-            return Err(LensError::NotADirectory { path: dir.to_owned() });
+    /// The directory of a model, and the name of its GGUF file if that is where the model is: `path` itself, or
+    /// the only one of a directory that has no safetensors.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Option<String>), LensError> {
+        let read_error = |source| LensError::Read { path: path.to_owned(), source };
+        let target = path.canonicalize().map_err(read_error)?;
+        if target.is_dir() {
+            let folder = Self::of(path)?;
+            let gguf = folder.gguf_file()?;
+            return Ok((folder, gguf));
         }
+        let start = first_bytes(&target).map_err(read_error)?;
+        if start.starts_with(GGUF_MAGIC)
+            && let Some(file) = path.file_name().and_then(|name| name.to_str())
+        {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let mut folder = Self::of(parent.unwrap_or(Path::new(".")))?;
+            folder.name = file.strip_suffix(".gguf").unwrap_or(file).to_owned();
+            return Ok((folder, Some(file.to_owned())));
+        }
+        Err(match foreign_format(&start) {
+            Some(format) => LensError::ForeignFormat { path: path.to_owned(), format },
+            None => LensError::NotADirectory { path: path.to_owned() },
+        })
+    }
+
+    fn of(dir: &Path) -> Result<Self, LensError> {
+        let root = dir.canonicalize().map_err(|source| LensError::Read { path: dir.to_owned(), source })?;
         let snapshots = root.parent().filter(|parent| parent.ends_with("snapshots"));
         let repository = snapshots.and_then(Path::parent);
         let file_name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -38,6 +60,28 @@ impl ModelFolder {
         let blobs = repository.and_then(|repository| repository.join("blobs").canonicalize().ok());
         let roots = std::iter::once(root.clone()).chain(blobs).collect();
         Ok(Self { given: dir.to_owned(), roots, name })
+    }
+
+    /// The only `.gguf` file, if there are no safetensors.
+    fn gguf_file(&self) -> Result<Option<String>, LensError> {
+        let is_there = |name| fs::symlink_metadata(self.given.join(name)).is_ok();
+        if is_there(SINGLE_FILE) || is_there(INDEX_FILE) {
+            return Ok(None);
+        }
+        let read_error = |source| LensError::Read { path: self.given.clone(), source };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.given).map_err(read_error)? {
+            if let Ok(name) = entry.map_err(read_error)?.file_name().into_string()
+                && name.ends_with(".gguf")
+            {
+                found.push(name);
+            }
+        }
+        if found.len() > 1 {
+            found.sort();
+            return Err(LensError::SeveralModels { dir: self.given.clone(), found });
+        }
+        Ok(found.pop())
     }
 
     /// The directory as it was given.
@@ -145,7 +189,7 @@ pub(super) fn foreign_format(start: &[u8]) -> Option<&'static str> {
         [0x80, 2..=5, ..] => Some("a Python pickle, which can run code when read"),
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Some("a NumPy array"),
         [0x89, b'H', b'D', b'F', ..] => Some("HDF5 (a TensorFlow model)"),
-        [b'G', b'G', b'U', b'F', ..] => Some("GGUF"),
+        [b'G', b'G', b'U', b'F', ..] => Some("GGUF under another name; call it .gguf"),
         _ => None,
     }
 }

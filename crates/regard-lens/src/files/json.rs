@@ -7,9 +7,9 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 /// The longest name of a tensor, in bytes.
-pub(super) const MAX_NAME_BYTES: usize = 512;
+pub(crate) const MAX_NAME_BYTES: usize = 512;
 /// The most tensors of a model.
-pub(super) const MAX_TENSORS: usize = 65_536;
+pub(crate) const MAX_TENSORS: usize = 65_536;
 
 /// A JSON object from names to values: every name once, none longer than [`MAX_NAME_BYTES`], at most
 /// [`MAX_TENSORS`] of them.

@@ -4,11 +4,15 @@ mod folder;
 mod json;
 mod safetensors_header;
 mod shards;
+mod tensor_source;
 mod weights;
 
 pub(crate) use folder::ModelFolder;
+#[cfg(feature = "gguf")]
+pub(crate) use json::{MAX_NAME_BYTES, MAX_TENSORS};
 #[cfg(feature = "hub")]
 pub(crate) use shards::{INDEX_FILE, shard_names};
+pub(crate) use tensor_source::TensorSource;
 #[cfg(feature = "hub")]
 pub(crate) use weights::SINGLE_FILE;
 pub(crate) use weights::{Weights, sha256};

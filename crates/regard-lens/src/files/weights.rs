@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::folder::ModelFolder;
 use super::safetensors_header::{TensorEntry, read_header};
 use super::shards::{INDEX_FILE, MAX_INDEX_BYTES, ShardIndex};
+use super::tensor_source::TensorSource;
 use crate::error::LensError;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -73,34 +74,30 @@ impl Weights {
         }
         Ok(Self { list, shards, tensors, dtypes: Vec::new() })
     }
+}
 
-    /// Whether there is a tensor of this name.
-    pub(crate) fn has(&self, tensor: &str) -> bool {
+impl TensorSource for Weights {
+    fn has(&self, tensor: &str) -> bool {
         self.tensors.contains_key(tensor)
     }
 
-    /// Every tensor's name.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
     }
 
-    /// The weight file or index, for errors.
-    pub(crate) fn path(&self) -> &Path {
+    fn path(&self) -> &Path {
         &self.list
     }
 
-    /// The storage types of the tensors read so far, as in `"F32"` or `"F32, F16"`.
-    pub(crate) fn dtype(&self) -> String {
+    fn dtype(&self) -> String {
         self.dtypes.iter().map(|dtype| format!("{dtype:?}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// The weight files, in the order in which their hashes are taken.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
+    fn files(&self) -> Vec<PathBuf> {
         self.shards.iter().map(|shard| shard.path.clone()).collect()
     }
 
-    /// A tensor's numbers, row-major, widened to f32.
-    pub(crate) fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, LensError> {
+    fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, LensError> {
         let Some((number, entry)) = self.tensors.get(tensor) else {
             return Err(LensError::MissingTensor { path: self.list.clone(), tensor: tensor.to_owned() });
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::head_id::HeadId;
-use super::kind::{HeadKind, telling_score};
+use super::kind::{HeadKind, LINK_MIN_LIFT, telling_score};
 use super::link::Link;
 use super::options::ViewOptions;
 use super::statistics::{HeadStatistics, Totals};
@@ -22,16 +22,17 @@ pub struct QueryRow {
     pub kind: HeadKind,
     /// Entropy of all probabilities of the row, in nats.
     pub entropy: f32,
-    /// Mass on special tokens.
+    /// Mass on special tokens, and in a causal model on the first token.
     pub special_mass: f32,
     /// Mass on the keys in `top`.
     pub covered: f32,
-    /// The strongest keys, falling; equal ones in text order. Special tokens only if asked for.
+    /// The strongest keys, falling; equal ones in text order. Tokens that stand aside only if asked for.
     pub top: Vec<Link>,
-    /// The strongest key of the text, special tokens left out whatever `top` holds.
+    /// The strongest key of the text, tokens aside left out whatever `top` holds; but in a causal model the first
+    /// token counts where its lift is at least [`LINK_MIN_LIFT`].
     pub strongest: Option<Link>,
     /// The link that shows what `kind` says: to the token before (previous) or after (next), to the topic, to the
-    /// strongest special token (special), to the strongest key of the text (link, ahead, other). If there is no
+    /// strongest token aside (special), to the strongest key of the text (link, ahead, other). If there is no
     /// such key, to the strongest of all.
     pub example: Link,
 }
@@ -73,7 +74,9 @@ struct PickedRow {
     /// Strongest first.
     top: Vec<(usize, f32)>,
     strongest: Option<(usize, f32)>,
-    strongest_special: Option<(usize, f32)>,
+    strongest_aside: Option<(usize, f32)>,
+    /// The first token, where it stands aside without being special.
+    sink: Option<(usize, f32)>,
     before: Option<(usize, f32)>,
     after: Option<(usize, f32)>,
 }
@@ -124,12 +127,13 @@ pub(super) fn look_at_head(
 }
 
 fn pick(query: usize, probs: &[f32], table: &TextTable, options: &ViewOptions) -> PickedRow {
+    let probs = &probs[..table.keys(query)];
     let entropy: f64 =
         probs.iter().map(|&prob| f64::from(prob)).filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum();
-    let (mut special, mut of_text): (Vec<_>, Vec<_>) =
-        probs.iter().copied().enumerate().partition(|(key, _)| table.is_special(*key));
-    let special_mass: f64 = special.iter().map(|(_, prob)| f64::from(*prob)).sum();
-    let strongest_special = keep_strongest(&mut special, 1).first().copied();
+    let (mut aside, mut of_text): (Vec<_>, Vec<_>) =
+        probs.iter().copied().enumerate().partition(|(key, _)| table.is_aside(*key));
+    let special_mass: f64 = aside.iter().map(|(_, prob)| f64::from(*prob)).sum();
+    let strongest_aside = keep_strongest(&mut aside, 1).first().copied();
     let strongest = keep_strongest(&mut of_text.clone(), 1).first().copied();
     if options.keep_special {
         of_text = probs.iter().copied().enumerate().collect();
@@ -141,7 +145,8 @@ fn pick(query: usize, probs: &[f32], table: &TextTable, options: &ViewOptions) -
         special_mass: special_mass as f32,
         top: keep_strongest(&mut of_text, options.top).to_vec(),
         strongest,
-        strongest_special,
+        strongest_aside,
+        sink: table.sink().map(|key| (key, probs[key])),
         before: query.checked_sub(1).map(|key| (key, probs[key])),
         after: probs.get(query + 1).map(|&prob| (query + 1, prob)),
     }
@@ -167,20 +172,25 @@ fn finish_row(
 ) -> QueryRow {
     let link = |(key, prob): (usize, f32)| Link::new(key, prob, totals.usual(row.query, key, prob));
     let top: Vec<Link> = row.top.iter().copied().map(link).collect();
-    let strongest = row.strongest.map(link);
+    // Every query looks at a sink; only one that looks at it more than others do says something by it.
+    let sink = row.sink.map(link).filter(|sink| {
+        let is_more = sink.usual.is_some_and(|usual| sink.prob >= LINK_MIN_LIFT * usual);
+        is_more && row.strongest.is_none_or(|(_, prob)| sink.prob > prob)
+    });
+    let strongest = sink.or(row.strongest.map(link));
     // Distances mean nothing from a token that is not in the text.
-    let telling = strongest.as_ref().filter(|_| !table.is_special(row.query));
+    let telling = strongest.as_ref().filter(|_| !table.is_aside(row.query));
     let same_word = telling.is_some_and(|link| table.same_word(row.query, link.key));
     let kind = HeadKind::of(statistics, row.query, telling, same_word);
     let shows_kind = match kind {
         HeadKind::Previous => row.before,
         HeadKind::Next => row.after,
         HeadKind::Topic => on_topic,
-        HeadKind::Special => row.strongest_special,
-        HeadKind::Link | HeadKind::Ahead | HeadKind::Other => row.strongest,
+        HeadKind::Special => row.strongest_aside,
+        HeadKind::Link | HeadKind::Ahead | HeadKind::Other => strongest.map(|link| (link.key, link.prob)),
     };
     let of_all =
-        [row.strongest, row.strongest_special].into_iter().flatten().max_by(|a, b| a.1.total_cmp(&b.1));
+        [row.strongest, row.strongest_aside].into_iter().flatten().max_by(|a, b| a.1.total_cmp(&b.1));
     QueryRow {
         query: row.query,
         kind,

@@ -29,7 +29,8 @@ pub enum HeadKind {
     Link,
     /// The same with the key at least [`LINK_MIN_OFFSET`] tokens ahead.
     Ahead,
-    /// More than half of the mass of the queries of the text goes to special tokens.
+    /// More than half of the mass of the queries of the text goes to special tokens, or in a causal model to the
+    /// first token.
     Special,
     /// None of these.
     Other,

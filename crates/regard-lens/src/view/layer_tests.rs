@@ -1,5 +1,6 @@
 //! The viewer on layers made up so that their probabilities are known.
 
+use regard::layer::Linear;
 use regard::{
     AttentionConfig, AttentionOutput, Layout, TensorView, TensorViewMut, Workspace, attention_with,
 };
@@ -7,7 +8,7 @@ use regard::{
 use super::tests::{options, text};
 use super::*;
 use crate::error::LensError;
-use crate::model::ModelInfo;
+use crate::model::{ModelInfo, Predicts};
 use crate::observer::{AttentionObserver, LayerAttention};
 
 const TOKENS: usize = 7;
@@ -20,6 +21,7 @@ struct MadeLayer {
     value: Vec<f32>,
     output: Vec<f32>,
     log_sum_exp: Vec<f32>,
+    output_projection: Linear,
 }
 
 impl MadeLayer {
@@ -41,6 +43,7 @@ impl MadeLayer {
             value: (0..size).map(|i| (i * 37 % 101) as f32 / 101.0).collect(),
             output: vec![0.0; size],
             log_sum_exp: vec![0.0; heads.len() * TOKENS],
+            output_projection: Linear::new(Vec::new(), None, heads.len() * TOKENS, 0).unwrap(),
         };
         let (shape, layout) = (layer.shape(), Layout::BatchHeadSeqDim);
         let view = |data| TensorView::new(data, shape, layout).unwrap();
@@ -67,11 +70,13 @@ impl MadeLayer {
         let view = |data| TensorView::new(data, self.shape(), Layout::BatchHeadSeqDim).unwrap();
         LayerAttention {
             layer,
+            input: &[],
             query: view(&self.query),
             key: view(&self.key),
             value: view(&self.value),
             output: view(&self.output),
             log_sum_exp: &self.log_sum_exp,
+            output_projection: &self.output_projection,
             config: config(),
         }
     }
@@ -90,6 +95,7 @@ fn model() -> ModelInfo {
         causal: false,
         dtype: "F32".into(),
         max_tokens: 8,
+        predicts: Predicts::Nothing,
     }
 }
 

@@ -6,8 +6,11 @@
 //!
 //! # Words
 //! A *query* is the token that looks, a *key* the token looked at, `P(q, k)` the probability that head gives.
-//! *Special* tokens are those the tokenizer adds around the text (`[CLS]`, `[SEP]`); the others are *of the text*.
-//! Probabilities are never renormalised, whatever is left out of a list.
+//! *Special* tokens are those the tokenizer adds around the text (`[CLS]`, `[SEP]`). In a causal model the first token
+//! takes what heads have no other use for, whatever word it is (the attention sink; Xiao et al. 2023, section
+//! 3.1). Both stand *aside*: they are listed only if asked for, and are no queries of the text; all others are *of
+//! the text*. A first token that a query looks at at least [`LINK_MIN_LIFT`] times as much as the others do counts as a
+//! key of the text for that query. Probabilities are never renormalised, whatever is left out of a list.
 //!
 //! - **usual** of a link q → k: the mean of `P(o, k)` over the other queries o of the text, with o ≠ q and o ≠ k
 //!   (a token's look at itself says nothing about the others), and in a causal model o after k (the others

@@ -2,20 +2,20 @@
 
 use super::text_table::TextTable;
 
-/// What a head does over all queries of a text. Special tokens are no queries here.
+/// What a head does over all queries of a text. Tokens that stand aside ([`view`](crate::view)) are no queries here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadStatistics {
     /// Mean mass on the token before, over the queries that have a token of the text there; 0 if none has.
     pub previous: f32,
     /// Mean mass on the token after, likewise.
     pub next: f32,
-    /// Mean mass on special tokens.
+    /// Mean mass on special tokens, and in a causal model on the first token.
     pub special_mass: f32,
     /// The key that most queries agree on, if more than half and at least two of them do.
     pub topic: Option<Topic>,
 }
 
-/// A key of the text that is the strongest, special tokens included, for most queries.
+/// A key of the text that is the strongest, tokens aside included, for most queries.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Topic {
     /// The key's token.
@@ -54,9 +54,9 @@ impl<'a> Totals<'a> {
         }
     }
 
-    /// Adds one query's probabilities, `[seq_len]`. Rows of special tokens change nothing.
+    /// Adds one query's probabilities, `[seq_len]`. Rows of tokens aside change nothing.
     pub(super) fn add(&mut self, query: usize, probs: &[f32]) {
-        if self.table.is_special(query) {
+        if self.table.is_aside(query) {
             return;
         }
         let mut winner = 0;
@@ -64,7 +64,7 @@ impl<'a> Totals<'a> {
             if key != query {
                 self.received[key] += f64::from(prob);
             }
-            if self.table.is_special(key) {
+            if self.table.is_aside(key) {
                 self.special += f64::from(prob);
             }
             if prob > probs[winner] {
@@ -75,7 +75,7 @@ impl<'a> Totals<'a> {
         for (neighbour, sum) in
             [(query.checked_sub(1), &mut self.previous), (query.checked_add(1), &mut self.next)]
         {
-            let of_text = |key: &usize| *key < probs.len() && !self.table.is_special(*key);
+            let of_text = |key: &usize| *key < probs.len() && !self.table.is_aside(*key);
             if let Some(key) = neighbour.filter(of_text) {
                 sum.0 += f64::from(probs[key]);
                 sum.1 += 1;
@@ -86,7 +86,7 @@ impl<'a> Totals<'a> {
     /// Mean mass that the other queries send to `key`, where `query` itself sends `prob`; `None` if there are no
     /// others.
     pub(super) fn usual(&self, query: usize, key: usize, prob: f32) -> Option<f32> {
-        let counted = self.table.sees(query, key) && query != key && !self.table.is_special(query);
+        let counted = self.table.sees(query, key) && query != key && !self.table.is_aside(query);
         let others = self.table.queries_seeing(key) - usize::from(counted);
         let mass = if counted { self.received[key] - f64::from(prob) } else { self.received[key] };
         // The subtraction may leave a rounding error below 0 where nobody else looks.
@@ -98,7 +98,7 @@ impl<'a> Totals<'a> {
         let mean = |(sum, rows): (f64, usize)| if rows == 0 { 0.0 } else { (sum / rows as f64) as f32 };
         let best = (0..self.wins.len()).rev().max_by_key(|&key| self.wins[key]);
         let topic = best
-            .filter(|&key| !self.table.is_special(key) && self.wins[key] >= 2 && self.wins[key] * 2 > queries)
+            .filter(|&key| !self.table.is_aside(key) && self.wins[key] >= 2 && self.wins[key] * 2 > queries)
             .map(|key| {
                 let others = self.table.queries_seeing(key);
                 Topic { key, wins: self.wins[key], queries, mass: mean((self.received[key], others)) }

@@ -239,3 +239,67 @@ fn text__longer_than_a_block__is_seen_whole() {
     assert!((head.statistics.previous - 0.75).abs() < 1e-6);
     assert_eq!(head.rows[0].top[0].key, tokens - 3);
 }
+
+/// A causal head over five words, no special tokens: all look at the first, the last one at the second, too.
+#[rustfmt::skip]
+const SINK: [f32; 25] = [
+    1.0, 0.0, 0.0, 0.0, 0.0,
+    0.9, 0.1, 0.0, 0.0, 0.0,
+    0.8, 0.1, 0.1, 0.0, 0.0,
+    0.7, 0.1, 0.1, 0.1, 0.0,
+    0.4, 0.4, 0.1, 0.05, 0.05,
+];
+
+/// Five one-letter words, nothing around them.
+fn bare_text() -> TokenizedText {
+    let mut text = text(&[0, 1, 2, 3, 4]);
+    text.tokens.retain(|token| !token.special);
+    for (index, token) in text.tokens.iter_mut().enumerate() {
+        token.index = index;
+    }
+    text
+}
+
+#[test]
+fn sink__first_token_of_a_causal_model__stands_aside_and_hides_no_link() {
+    let table = TextTable::new(&bare_text(), true);
+    let head = look(&table, &options(Queries::One(4)), &SINK).unwrap();
+    let row = &head.rows[0];
+    assert_eq!(head.statistics.topic, None, "no topic head");
+    assert!((head.statistics.special_mass - 0.7).abs() < 1e-6, "mean of 0.9, 0.8, 0.7 and 0.4");
+    assert_eq!((row.top[0].key, row.top[0].prob, row.kind), (1, 0.4, HeadKind::Link));
+    assert!((row.top[0].usual.unwrap() - 0.1).abs() < 1e-7, "the two between them");
+    assert_eq!(row.example.key, 1);
+    let third = &look(&table, &options(Queries::One(3)), &SINK).unwrap().rows[0];
+    assert_eq!((third.kind, third.example.key), (HeadKind::Special, 0));
+    // The same numbers where every token may look ahead: the first one is a topic.
+    let head = look(&TextTable::new(&bare_text(), false), &options(Queries::One(4)), &SINK).unwrap();
+    assert_eq!(head.statistics.topic.map(|topic| topic.key), Some(0));
+}
+
+#[test]
+fn sink__a_query_that_looks_at_it_twice_as_much_as_others__links_to_it() {
+    let mut matrix = SINK;
+    matrix[5..25].copy_from_slice(&[
+        0.2, 0.8, 0.0, 0.0, 0.0, 0.2, 0.1, 0.7, 0.0, 0.0, 0.2, 0.1, 0.1, 0.6, 0.0, 0.4, 0.1, 0.1, 0.1, 0.3,
+    ]);
+    let table = TextTable::new(&bare_text(), true);
+    let row = &look(&table, &options(Queries::One(4)), &matrix).unwrap().rows[0];
+    assert_eq!(row.strongest.map(|link| link.key), Some(0));
+    assert_eq!((row.kind, row.example.key), (HeadKind::Link, 0));
+    assert!(row.top.iter().all(|link| link.key > 0), "it is not listed all the same");
+    matrix[20] = 0.39;
+    let row = &look(&table, &options(Queries::One(4)), &matrix).unwrap().rows[0];
+    assert_eq!(row.strongest.map(|link| link.key), Some(4));
+}
+
+#[test]
+fn top__causal_model__has_no_key_that_the_query_cannot_see() {
+    let table = TextTable::new(&bare_text(), true);
+    let wide = ViewOptions { top: 9, keep_special: true, ..options(Queries::All) };
+    let head = look(&table, &wide, &SINK).unwrap();
+    assert_eq!(head.rows.len(), 5);
+    for row in &head.rows {
+        assert_eq!(row.top.len(), row.query + 1);
+    }
+}

@@ -68,7 +68,7 @@ impl<'a> Viewer<'a> {
     /// Takes the picture of this layer's best head, if it beats those before. One token alone is no picture.
     fn take_picture(&mut self, attention: &LayerAttention<'_>, heads: &[HeadView]) -> Result<(), LensError> {
         let Queries::One(query) = self.options.queries else { return Ok(()) };
-        if self.options.map_size.contains(&0) || self.pictured_tokens(query).len() < 2 {
+        if self.options.map_size.contains(&0) || self.pictured_tokens(&[query]).len() < 2 {
             return Ok(());
         }
         for head in heads {
@@ -86,10 +86,10 @@ impl<'a> Viewer<'a> {
         Ok(())
     }
 
-    /// The tokens that a picture may show.
-    fn pictured_tokens(&self, query: usize) -> Vec<usize> {
+    /// The tokens that a picture may show, `also` among them.
+    fn pictured_tokens(&self, also: &[usize]) -> Vec<usize> {
         let shown =
-            |token: &usize| !self.table.is_special(*token) || self.options.keep_special || *token == query;
+            |token: &usize| !self.table.is_aside(*token) || self.options.keep_special || also.contains(token);
         (0..self.table.len()).filter(shown).collect()
     }
 
@@ -99,9 +99,9 @@ impl<'a> Viewer<'a> {
         id: HeadId,
         row: &QueryRow,
     ) -> Result<HeatMap, LensError> {
-        let shown =
-            |token: usize| !self.table.is_special(token) || self.options.keep_special || token == row.query;
-        let tokens: Vec<usize> = (0..self.table.len()).filter(|&token| shown(token)).collect();
+        // The key of a link may stand aside, too: then it is what the picture is about.
+        let link = row.strongest.as_ref().map_or(row.query, |link| link.key);
+        let tokens = self.pictured_tokens(&[row.query, link]);
         let focus = tokens.binary_search(&row.query).unwrap_or(0);
         let place = |token: usize| tokens.binary_search(&token).unwrap_or(focus);
         let key = place(row.example.key);

@@ -75,11 +75,15 @@ impl Golden {
     }
 
     fn tensor(&self, name: &str) -> Option<Vec<f32>> {
-        let file = SafeTensors::deserialize(&self.file).unwrap();
-        let tensor = file.tensor(name).ok()?;
-        assert_eq!(tensor.dtype(), safetensors::Dtype::F32);
-        Some(tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+        f32_tensor(&self.file, name)
     }
+}
+
+fn f32_tensor(file: &[u8], name: &str) -> Option<Vec<f32>> {
+    let file = SafeTensors::deserialize(file).unwrap();
+    let tensor = file.tensor(name).ok()?;
+    assert_eq!(tensor.dtype(), safetensors::Dtype::F32);
+    Some(tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
 }
 
 fn texts() -> Value {
@@ -95,4 +99,41 @@ pub fn max_abs_difference(found: &[f32], expected: &[f32]) -> f32 {
         .zip(expected)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, |worst, difference| if difference <= worst { worst } else { difference })
+}
+
+/// One of the tiny models, and what was computed with it.
+pub struct TinyGolden {
+    pub text: String,
+    pub ids: Vec<u32>,
+    /// Where the logits are known: at the masks, and at the last token.
+    pub positions: Vec<usize>,
+    file: Vec<u8>,
+}
+
+impl TinyGolden {
+    pub fn dir(name: &str) -> PathBuf {
+        workspace().join("golden/tiny").join(name)
+    }
+
+    pub fn load_model(name: &str) -> Model {
+        Model::load(&Self::dir(name)).unwrap()
+    }
+
+    pub fn open(name: &str) -> Self {
+        let file = std::fs::read(Self::dir(name).join("expected.safetensors")).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&file).unwrap();
+        let text = header.metadata().as_ref().unwrap()["text"].clone();
+        let integers = |name: &str| {
+            let tensors = SafeTensors::deserialize(&file).unwrap();
+            let bytes = tensors.tensor(name).unwrap().data().to_vec();
+            bytes.as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect::<Vec<_>>()
+        };
+        let ids = integers("input_ids").into_iter().map(|id| id.try_into().unwrap()).collect();
+        let positions = integers("positions").into_iter().map(|position| position as usize).collect();
+        Self { text, ids, positions, file }
+    }
+
+    pub fn tensor(&self, name: &str) -> Vec<f32> {
+        f32_tensor(&self.file, name).unwrap_or_else(|| panic!("{name}"))
+    }
 }

@@ -8,6 +8,7 @@ use pulp::Simd;
 
 use super::finish::write_rows;
 use super::forward::{ValuePath, blocks, is_finite, row_masks, select_values, union};
+use super::observe::{StripColumns, Unobserved, Watch};
 use super::online_softmax::{RowState, absorb_block};
 use super::pack::pack_rows;
 use super::plan::{BLOCK_KV, MAX_DOT_ROWS, Piece};
@@ -19,11 +20,11 @@ use super::tile::{load, store};
 
 /// Runs one piece by row dots and writes its rows or its partial result.
 #[inline(always)]
-pub(super) fn run_dot_piece<S: Simd>(
+pub(super) fn run_dot_piece<S: Simd, W: Watch>(
     simd: S,
     problem: &Problem<'_>,
     (piece, partial): (&Piece, Option<&mut [f32]>),
-    scratch: &mut WorkerScratch<'_>,
+    (scratch, watch): (&mut WorkerScratch<'_>, &mut W),
 ) {
     let masks = row_masks(problem, piece);
     let masks = &masks[..piece.rows.len()];
@@ -35,23 +36,31 @@ pub(super) fn run_dot_piece<S: Simd>(
     }
     let mut states = [RowState::EMPTY; MAX_DOT_ROWS];
     let states = &mut states[..masks.len()];
-    run_blocks(simd, problem, (piece, masks), ValuePath::Multiply, (&mut *states, scratch));
+    watch.begin(problem, masks);
+    run_blocks(simd, problem, (piece, masks), ValuePath::Multiply, (&mut *states, scratch, &mut *watch));
     let columns = problem.plan.padded_value_dim;
     // As in forward.rs: 0 · NaN from a value that some row may not attend to.
     if !is_finite(simd, &scratch.output[..masks.len() * columns]) {
         states.fill(RowState::EMPTY);
-        run_blocks(simd, problem, (piece, masks), ValuePath::Select, (&mut *states, scratch));
+        run_blocks(
+            simd,
+            problem,
+            (piece, masks),
+            ValuePath::Select,
+            (&mut *states, scratch, &mut Unobserved),
+        );
     }
+    watch.finish(problem, piece, masks);
     write_rows(simd, problem, masks, states, (scratch, partial));
 }
 
 #[inline(always)]
-fn run_blocks<S: Simd>(
+fn run_blocks<S: Simd, W: Watch>(
     simd: S,
     problem: &Problem<'_>,
     (piece, masks): (&Piece, &[RowMask]),
     path: ValuePath,
-    (states, scratch): (&mut [RowState], &mut WorkerScratch<'_>),
+    (states, scratch, watch): (&mut [RowState], &mut WorkerScratch<'_>, &mut W),
 ) {
     let width = 2 * S::F32_LANES;
     let columns = problem.plan.padded_value_dim;
@@ -83,7 +92,10 @@ fn run_blocks<S: Simd>(
             }
             mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
         }
+        let seen = StripColumns { masks, first_row: 0, first_key: first, columns: (from, to) };
+        watch.scores(simd, &seen, scratch.scores);
         let rescale = absorb_block(simd, scratch.scores, (from, to), states);
+        watch.probs(simd, &seen, scratch.scores, states);
         if problem.config.dropout.is_some() {
             for (mask, probs) in masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
                 mask.drop(first + from, &mut probs[from..to]);

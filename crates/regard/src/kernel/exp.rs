@@ -15,7 +15,7 @@ const COEFFICIENTS: [f32; 6] =
 const ROUND: f32 = 12_582_912.0 + 127.0;
 
 /// Below this the result is 0; between here and −126 it is within [0, 2⁻¹²⁶].
-const LOWEST: f32 = -127.0;
+pub(super) const LOWEST: f32 = -127.0;
 
 /// 2^x for x ≤ 0, −∞ or NaN: within 2 ULP of the truth where the result is at least 2⁻¹²⁶; 2^0 = 1;
 /// 2^−∞ = 0; NaN stays NaN.

@@ -11,6 +11,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::finish::write_rows;
+use super::observe::{StripColumns, Unobserved, Watch};
 use super::online_softmax::{RowState, absorb_block};
 use super::pack::{clear_query_row, pack_query_row, strip_len, wide_row};
 use super::plan::{BLOCK_KV, BLOCK_Q, Piece};
@@ -31,17 +32,18 @@ pub(super) struct PackedHead<'a> {
 
 /// Runs one piece on the register tiles and writes its rows or its partial result.
 #[inline(always)]
-pub(super) fn run_tiled_piece<S: Simd, const MR: usize>(
+pub(super) fn run_tiled_piece<S: Simd, W: Watch, const MR: usize>(
     simd: S,
     problem: &Problem<'_>,
     (piece, partial): (&Piece, Option<&mut [f32]>),
     packed: PackedHead<'_>,
-    scratch: &mut WorkerScratch<'_>,
+    (scratch, watch): (&mut WorkerScratch<'_>, &mut W),
 ) {
     let masks = row_masks(problem, piece);
     let num_rows = piece.rows.len();
     let masks = &masks[..num_rows];
     pack_queries::<MR>(problem, masks, scratch);
+    watch.begin(problem, masks);
 
     let columns = problem.plan.padded_value_dim;
     let mut states = [RowState::EMPTY; BLOCK_Q];
@@ -50,8 +52,8 @@ pub(super) fn run_tiled_piece<S: Simd, const MR: usize>(
     for block in blocks(masks) {
         for (rows, index) in (0..num_rows.div_ceil(MR)).map(strip_of) {
             let strip = Strip { masks: &masks[rows.clone()], index };
-            let work = (&mut states[rows], &mut *scratch);
-            strip_block::<S, MR>(simd, problem, strip, (block, ValuePath::Multiply), packed, work);
+            let work = (&mut states[rows], &mut *scratch, &mut *watch);
+            strip_block::<S, W, MR>(simd, problem, strip, (block, ValuePath::Multiply), packed, work);
         }
     }
     // A value that some row of the strip may not attend to may have put NaN into it by 0 · NaN.
@@ -64,10 +66,12 @@ pub(super) fn run_tiled_piece<S: Simd, const MR: usize>(
         states[rows.clone()].fill(RowState::EMPTY);
         let strip = Strip { masks: &masks[rows.clone()], index };
         for block in blocks(strip.masks) {
-            let work = (&mut states[rows.clone()], &mut *scratch);
-            strip_block::<S, MR>(simd, problem, strip, (block, ValuePath::Select), packed, work);
+            // The same probabilities, already seen.
+            let work = (&mut states[rows.clone()], &mut *scratch, &mut Unobserved);
+            strip_block::<S, Unobserved, MR>(simd, problem, strip, (block, ValuePath::Select), packed, work);
         }
     }
+    watch.finish(problem, piece, masks);
     write_rows(simd, problem, masks, &states[..num_rows], (scratch, partial));
 }
 
@@ -133,13 +137,13 @@ pub(super) fn blocks(masks: &[RowMask]) -> Range<usize> {
 
 /// Takes one strip through one block of keys.
 #[inline(always)]
-fn strip_block<S: Simd, const MR: usize>(
+fn strip_block<S: Simd, W: Watch, const MR: usize>(
     simd: S,
     problem: &Problem<'_>,
     strip: Strip<'_>,
     (block, values): (usize, ValuePath),
     packed: PackedHead<'_>,
-    (states, scratch): (&mut [RowState], &mut WorkerScratch<'_>),
+    (states, scratch, watch): (&mut [RowState], &mut WorkerScratch<'_>, &mut W),
 ) {
     let width = 2 * S::F32_LANES;
     let (head_dim, columns) = (problem.plan.head_dim, problem.plan.padded_value_dim);
@@ -161,7 +165,15 @@ fn strip_block<S: Simd, const MR: usize>(
             mask.apply(simd, problem.config, first + from, &mut scores[from..to]);
         }
     }
+    let seen = StripColumns {
+        masks: strip.masks,
+        first_row: strip.index * MR,
+        first_key: first,
+        columns: (from, to),
+    };
+    watch.scores(simd, &seen, scratch.scores);
     let rescale = absorb_block(simd, scratch.scores, (from, to), states);
+    watch.probs(simd, &seen, scratch.scores, states);
     if problem.config.dropout.is_some() {
         for (mask, probs) in strip.masks.iter().zip(scratch.scores.chunks_mut(BLOCK_KV)) {
             mask.drop(first + from, &mut probs[from..to]);

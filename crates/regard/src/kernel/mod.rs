@@ -8,6 +8,7 @@
 //! | `decode.rs` | few query rows: row dots over keys in place |
 //! | `online_softmax.rs`, `exp.rs`, `tanh.rs`, `row_mask.rs`, `finish.rs` | what both paths share |
 //! | `backward/` | gradients of everything, from the saved log-sum-exp |
+//! | `observe.rs`, `statistics/` | who may look at probabilities as they pass by, and what is summed up of them |
 //! | `probs.rs` | probabilities of chosen rows |
 //! | `rows.rs`, `paged.rs`, `pack.rs`, `scratch.rs`, `workers.rs` | data in, data out, memory, threads |
 //! | `matrix_product.rs` | the only caller of `gemm` |
@@ -21,6 +22,7 @@ mod finish;
 mod forward;
 mod isa;
 mod matrix_product;
+mod observe;
 mod online_softmax;
 mod pack;
 mod paged;
@@ -34,6 +36,7 @@ mod row_mask;
 mod rows;
 mod run;
 mod scratch;
+mod statistics;
 mod tanh;
 mod tile;
 mod workers;
@@ -47,5 +50,6 @@ pub(crate) use probs::ProbsCall;
 pub(crate) use rows::{RowNumbers, RowSource, SharedOutput, ShiftedRows};
 pub(crate) use run::ForwardCall;
 pub use scratch::Workspace;
-pub(crate) use scratch::zeroed;
+pub(crate) use scratch::{filled, zeroed};
+pub(crate) use statistics::StatisticsCall;
 pub(crate) use workers::Queue;

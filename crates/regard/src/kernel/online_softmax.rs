@@ -22,7 +22,7 @@ impl RowState {
     pub(super) const EMPTY: Self = Self { max: f32::NEG_INFINITY, sum: 0.0 };
 
     /// What scores are measured from: the maximum, or 0 while nothing has a weight (never −∞ − −∞).
-    fn base(self) -> f32 {
+    pub(super) fn base(self) -> f32 {
         if self.max == f32::NEG_INFINITY { 0.0 } else { self.max }
     }
 

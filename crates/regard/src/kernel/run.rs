@@ -11,6 +11,7 @@ use super::dispatch::{SimdTask, run};
 use super::finish::merge_partials;
 use super::forward::{PackedHead, run_tiled_piece};
 use super::isa::Isa;
+use super::observe::{Observe, Unobserved, Watch};
 use super::pack::{PACK_ROWS, pack_keys, pack_rows};
 use super::plan::{BLOCK_KV, BLOCK_Q, MAX_KEY_SPLITS, MAX_TILE_ROWS, Merge, Piece, Plan};
 use super::problem::{Problem, ScaleParts};
@@ -31,6 +32,14 @@ pub(crate) struct ForwardCall<'a> {
     pub(crate) value: &'a dyn RowSource,
     pub(crate) isa: Isa,
     pub(crate) num_workers: usize,
+}
+
+/// What an observer has to have room for.
+pub(super) struct ObservedSizes {
+    pub(super) workers: usize,
+    /// Partial results of a wave, and the rows of each.
+    pub(super) num_partials: usize,
+    pub(super) partial_rows: usize,
 }
 
 /// Sizes of the scratch of one call.
@@ -106,6 +115,14 @@ impl ForwardCall<'_> {
         })
     }
 
+    /// What an observer of the call has to have room for.
+    pub(super) fn observed_sizes(&self) -> Result<ObservedSizes, AttentionError> {
+        let plan = self.plan()?;
+        let sizes = self.sizes(&plan)?;
+        let num_partials = if sizes.max_splits > 1 { sizes.num_pieces } else { 0 };
+        Ok(ObservedSizes { workers: sizes.workers, num_partials, partial_rows: plan.partial_rows() })
+    }
+
     /// Bytes of scratch that the call needs.
     pub(crate) fn scratch_bytes(&self) -> Result<usize, AttentionError> {
         if self.shape.num_rows() == 0 {
@@ -120,6 +137,16 @@ impl ForwardCall<'_> {
 
     /// Runs the call.
     pub(crate) fn run(&self, sink: &dyn RowSink, workspace: &mut Workspace) -> Result<(), AttentionError> {
+        self.run_observed(sink, workspace, &Unobserved)
+    }
+
+    /// Runs the call while someone looks.
+    pub(super) fn run_observed<O: Observe>(
+        &self,
+        sink: &dyn RowSink,
+        workspace: &mut Workspace,
+        observer: &O,
+    ) -> Result<(), AttentionError> {
         let shape = &self.shape;
         let num_heads = shape.batch_size * shape.num_kv_heads;
         if num_heads == 0 || shape.seq_len_q == 0 {
@@ -146,7 +173,10 @@ impl ForwardCall<'_> {
         if sizes.by_head {
             let queue = Queue::new(0..num_heads);
             work(workers, sizes.worker_len, |scratch| {
-                run(self.isa, HeadTask { problem: &problem, queue: &queue, scratch });
+                run(
+                    self.isa,
+                    HeadTask { problem: &problem, queue: &queue, scratch, watch: observer.watch() },
+                );
             });
             return Ok(());
         }
@@ -170,7 +200,8 @@ impl ForwardCall<'_> {
             let packed = (&*keys, &*values);
             work(workers, sizes.worker_len, |scratch| {
                 let scratch = WorkerScratch::new(&plan, scratch);
-                run(self.isa, PieceTask { problem: &problem, packed, queue: &queue, scratch });
+                let watch = observer.watch();
+                run(self.isa, PieceTask { problem: &problem, packed, queue: &queue, scratch, watch });
             });
             if !merges.is_empty() {
                 let queue = Queue::new(merges.iter());
@@ -178,6 +209,7 @@ impl ForwardCall<'_> {
                     let scratch = WorkerScratch::new(&plan, scratch);
                     run(self.isa, MergeTask { problem: &problem, partials, queue: &queue, scratch });
                 });
+                merges.iter().for_each(|job| observer.merge(&problem, job));
             }
         }
         Ok(())
@@ -256,17 +288,18 @@ fn pack_block<S: Simd>(
 }
 
 /// Whole key heads, one after the other, packed and run by the same worker.
-struct HeadTask<'a, 's, I> {
+struct HeadTask<'a, 's, I, W> {
     problem: &'a Problem<'a>,
     queue: &'a Queue<I>,
     scratch: &'s mut [f32],
+    watch: W,
 }
 
-impl<I: Iterator<Item = usize>> SimdTask for HeadTask<'_, '_, I> {
+impl<I: Iterator<Item = usize>, W: Watch> SimdTask for HeadTask<'_, '_, I, W> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd, const MR: usize>(self, simd: S) {
+    fn run<S: Simd, const MR: usize>(mut self, simd: S) {
         let (problem, plan) = (self.problem, self.problem.plan);
         let (scratch, packed) = self.scratch.split_at_mut(WorkerScratch::len(plan));
         let mut scratch = WorkerScratch::new(plan, scratch);
@@ -282,7 +315,8 @@ impl<I: Iterator<Item = usize>> SimdTask for HeadTask<'_, '_, I> {
             for first in (0..plan.rows_per_kv_head).step_by(plan.block_rows()) {
                 let rows = first..(first + plan.block_rows()).min(plan.rows_per_kv_head);
                 let piece = Piece { batch, kv_head, rows, keys: 0..key_len, packed: 0, partial: None };
-                run_tiled_piece::<S, MR>(simd, problem, (&piece, None), packed, &mut scratch);
+                let work = (&mut scratch, &mut self.watch);
+                run_tiled_piece::<S, W, MR>(simd, problem, (&piece, None), packed, work);
             }
         }
     }
@@ -303,29 +337,34 @@ fn packed_head<'a>(
     PackedHead { keys, values }
 }
 
-struct PieceTask<'a, 's, I> {
+struct PieceTask<'a, 's, I, W> {
     problem: &'a Problem<'a>,
     packed: (&'a [f32], &'a [f32]),
     queue: &'a Queue<I>,
     scratch: WorkerScratch<'s>,
+    watch: W,
 }
 
-impl<'p, I: Iterator<Item = (&'p Piece, Option<&'p mut [f32]>)>> SimdTask for PieceTask<'_, '_, I> {
+impl<'p, I, W: Watch> SimdTask for PieceTask<'_, '_, I, W>
+where
+    I: Iterator<Item = (&'p Piece, Option<&'p mut [f32]>)>,
+{
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd, const MR: usize>(mut self, simd: S) {
         let plan = self.problem.plan;
         while let Some((piece, partial)) = self.queue.take() {
+            let work = (&mut self.scratch, &mut self.watch);
             if plan.dots {
-                run_dot_piece(simd, self.problem, (piece, partial), &mut self.scratch);
+                run_dot_piece(simd, self.problem, (piece, partial), work);
                 continue;
             }
             let keys = &self.packed.0[piece.packed * plan.packed_keys_len()..][..plan.packed_keys_len()];
             let values =
                 &self.packed.1[piece.packed * plan.packed_values_len()..][..plan.packed_values_len()];
             let packed = packed_head(self.problem, (piece.batch, piece.kv_head), (keys, values));
-            run_tiled_piece::<S, MR>(simd, self.problem, (piece, partial), packed, &mut self.scratch);
+            run_tiled_piece::<S, W, MR>(simd, self.problem, (piece, partial), packed, work);
         }
     }
 }

@@ -24,6 +24,20 @@ pub(crate) fn zeroed(len: usize) -> Result<Vec<f32>, AttentionError> {
     Ok(numbers)
 }
 
+/// `len` times the same, or an error where memory is short.
+pub(crate) fn filled<T: Copy>(len: usize, value: T) -> Result<Vec<T>, AttentionError> {
+    filled_with(len, || value)
+}
+
+/// `len` new things, or an error where memory is short.
+pub(crate) fn filled_with<T>(len: usize, new: impl FnMut() -> T) -> Result<Vec<T>, AttentionError> {
+    let mut all = Vec::new();
+    let failed = |_| AttentionError::AllocationFailed { bytes: len.saturating_mul(size_of::<T>()) };
+    all.try_reserve_exact(len).map_err(failed)?;
+    all.resize_with(len, new);
+    Ok(all)
+}
+
 fn grow(numbers: &mut Vec<f32>, len: usize) -> Result<(), AttentionError> {
     if numbers.len() < len {
         let failed = |_| AttentionError::AllocationFailed { bytes: len.saturating_mul(size_of::<f32>()) };

@@ -22,6 +22,8 @@ pub struct ReferenceRow<R> {
     pub max_score_terms: f64,
     /// The largest Σ_j |p_j·v_j| of an output element: the size of the terms it is summed from.
     pub max_output_terms: f64,
+    /// The score of each allowed key, `[seq_len_kv]`.
+    pub(super) scores: Vec<Option<R>>,
     /// The derivative of each capped score by the uncapped one, `[seq_len_kv]`: 1 without a cap.
     pub(super) cap_slopes: Vec<R>,
     /// Probabilities as if there were no sink, `[seq_len_kv]`.
@@ -206,6 +208,7 @@ impl<R: Real> Reference<'_, R> {
             max_abs_score,
             max_score_terms,
             max_output_terms,
+            scores,
             cap_slopes,
             probs_without_sink,
         }

@@ -8,10 +8,12 @@
 mod backward;
 mod forward;
 mod real;
+mod statistics;
 
 pub use backward::{Cotangents, Gradient, ReferenceGradients};
 pub use forward::{ReferenceOutput, ReferenceRow};
 pub use real::Real;
+pub use statistics::ReferenceRowStatistics;
 
 use crate::config::AttentionConfig;
 use crate::element::Element;

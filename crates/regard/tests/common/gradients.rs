@@ -128,7 +128,10 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
         // Largest scores of the query heads, or of the groups of them, that a part of a gradient belongs to.
         let largest =
             |numbers: &[f64], rows: std::ops::Range<usize>| numbers[rows].iter().copied().fold(0.0, f64::max);
-        let all_d_output: f64 = cotangent.d_output.numbers().iter().map(|x| f64::from(x.abs())).sum();
+        let lost = self.lost_in_storage(cotangent, config);
+        // Probabilities are multiplied with these besides inputs of ordinary size.
+        let scale = config.softmax_scale.map_or(1.0, |scale| f64::from(scale.abs()).max(1.0));
+        let kept = 1.0 - config.dropout.as_ref().map_or(0.0, |dropout| f64::from(dropout.rate));
         let mut worst = 0.0f64;
         for isa in isas() {
             let found = self.gradients(cotangent, &config.with_isa(isa), &mut Workspace::new());
@@ -159,10 +162,10 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
                         "d_key" | "d_value" => KV::from_f32(x).to_f32(),
                         _ => x,
                     };
-                    // d_sinks = −Σ p_sink·d_output·output sees outputs as stored, which may underflow.
-                    let lost =
-                        if name == "d_sinks" { Q::SMALLEST / (4.0 * stored) * all_d_output } else { 0.0 };
-                    let share = compare(compared, (&truth, naive), (scores, lost), (stored, rounding))
+                    // In the rule it stands for max|r|, which is multiplied by 2u.
+                    let least = lost(name) / (2.0 * stored);
+                    let limits = (scores, least, scale / kept);
+                    let share = compare(compared, (&truth, naive), limits, (stored, rounding))
                         .map_err(|e| format!("{isa}: {name}, slice {slice}: {e}"))?;
                     worst = worst.max(share);
                 }
@@ -170,13 +173,36 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
         }
         Ok(worst)
     }
+
+    /// What each gradient may lose because delta = d_output·output is of the output as stored, where a number below
+    /// the smallest normal one has an absolute error of half the smallest: a score's gradient is p·(… − delta).
+    fn lost_in_storage(
+        &self,
+        cotangent: &Cotangent<Q>,
+        config: &AttentionConfig<'_>,
+    ) -> impl Fn(&str) -> f64 {
+        let d_output: f64 = cotangent.d_output.numbers().iter().map(|x| f64::from(x.abs())).sum();
+        let delta = Q::SMALLEST / 2.0 * d_output;
+        let default = 1.0 / (self.query.shape[3] as f64).sqrt();
+        let scale = config.softmax_scale.map_or(default, |scale| f64::from(scale.abs()));
+        let largest = |numbers: Vec<f32>| {
+            numbers.iter().filter(|x| x.is_finite()).fold(0.0, |a: f64, &x| a.max(f64::from(x.abs())))
+        };
+        let (query, key) = (largest(self.query.numbers()), largest(self.key.numbers()));
+        move |name| match name {
+            "d_query" => delta * scale * key,
+            "d_key" => delta * scale * query,
+            "d_value" => 0.0,
+            _ => delta,
+        }
+    }
 }
 
 /// The rule for gradients: three times the naive error, and max|r| over the summed terms.
 fn compare(
     (found, range): (&[f32], std::ops::Range<usize>),
     (truth, naive): (&Gradient<f64>, &Gradient<f32>),
-    ((scores, score_terms), least): ((f64, f64), f64),
+    ((scores, score_terms), least, underflow): ((f64, f64), f64, f64),
     (roundoff, rounding): (f64, impl Fn(f32) -> f32),
 ) -> Result<f64, String> {
     if range.is_empty() {
@@ -190,6 +216,7 @@ fn compare(
         max_abs_score,
         rounding_magnitude: magnitude,
         magnitude,
+        underflow,
     };
     let check = |rule: Accuracy| rule.check(found, &truth.sum[range.clone()], &naive);
     count_head();

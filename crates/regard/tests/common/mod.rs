@@ -7,6 +7,7 @@ pub mod onnx;
 pub mod options;
 pub mod rows;
 pub mod special;
+pub mod statistics;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -254,6 +255,7 @@ impl<Q: TestElement, KV: TestElement> Inputs<Q, KV> {
                 max_abs_score,
                 rounding_magnitude: 0.0,
                 magnitude,
+                underflow: 1.0,
             };
 
             let (truth_out, naive_out) = (&truth.output[out.clone()], &rounded[out.clone()]);

@@ -3,6 +3,7 @@
 #![allow(non_snake_case)]
 
 mod layers;
+mod statistics;
 
 use regard::{
     AttentionConfig, AttentionError, AttentionGradients, AttentionOutput, BackwardInputs, Dropout, HeadBlock,
@@ -148,6 +149,7 @@ fn hostile_requests__all_of_them__are_refused_by_name_or_answered_as_documented(
     packed_and_partial(&mut report);
     layers::layers(&mut report);
     layers::positions(&mut report);
+    statistics::statistics(&mut report);
     assert!(report.wrong.is_empty(), "{:#?}", report.wrong);
     println!("COUNT: {} hostile inputs", report.count);
     assert!(report.count >= 120, "{}", report.count);

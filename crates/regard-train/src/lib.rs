@@ -1,0 +1,14 @@
+//! Trains small Transformers through [`regard`]'s attention, and tests with them what is said of attention.
+#![cfg_attr(test, allow(non_snake_case))]
+
+pub mod corpus;
+mod error;
+pub mod export;
+pub mod fit;
+pub mod model;
+pub mod objective;
+pub mod random;
+pub mod sentences;
+pub mod vocabulary;
+
+pub use error::TrainError;

@@ -1,0 +1,73 @@
+//! The command `regard-train`.
+
+mod arguments;
+mod watch;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+use regard_train::TrainError;
+use regard_train::corpus::Documents;
+use regard_train::fit::{self, Ending};
+use regard_train::sentences::training_text;
+
+use arguments::{Cli, Command, Fit};
+use watch::Terminal;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Fit(options) => train(&options),
+        Command::Sentences { count, seed } => print_sentences(count, seed),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("regard-train: error: {error}");
+            ExitCode::from(if matches!(error, TrainError::Option { .. }) { 2 } else { 1 })
+        }
+    }
+}
+
+fn train(options: &Fit) -> Result<ExitCode, TrainError> {
+    let (recipe, keeping) = options.recipe()?;
+    let documents = Documents::read(&options.data)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let pressed = Arc::clone(&stop);
+    // A second Ctrl-C ends the process at once; the last checkpoint stays.
+    let handler = move || {
+        if pressed.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        eprintln!("regard-train: warning: Ctrl-C will end the run without a checkpoint: {error}");
+    }
+    let mut terminal = Terminal::new(recipe.steps);
+    match fit::fit(&documents, &recipe, &keeping, &stop, &mut terminal)? {
+        Ending::Finished => {
+            println!("{}", keeping.out.display());
+            eprintln!("look into it: regard view --model {} \"TEXT\"", keeping.out.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Ending::Stopped { step } => {
+            eprintln!("stopped after step {step}; the same command goes on from there");
+            Ok(ExitCode::from(130))
+        }
+    }
+}
+
+fn print_sentences(count: u64, seed: u64) -> Result<ExitCode, TrainError> {
+    use regard_train::random::{Purpose, rng};
+    let mut stdout = std::io::stdout().lock();
+    for index in 0..count {
+        let text = training_text(&mut rng(seed, Purpose::Examples, 0, index));
+        // A reader that has seen enough.
+        if writeln!(stdout, "{}", text.line()).is_err() {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
