@@ -22,6 +22,18 @@ pub(crate) enum Command {
     Fill(FillArguments),
 }
 
+/// Where the text comes from.
+#[derive(Debug, Args)]
+pub(crate) struct TextSource {
+    /// The text, in quotes; - or nothing reads it from a pipe
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: Vec<OsString>,
+
+    /// Read the text from a file
+    #[arg(long, value_name = "FILE", short = 'f')]
+    pub(crate) file: Option<PathBuf>,
+}
+
 const FILL_EXAMPLES: &str = "\
 Examples:
   regard fill --model … \"The cat sat on the mat because [MASK] was tired\"      (BERT, RoBERTa, DistilBERT)
@@ -32,13 +44,8 @@ Exit codes: 0 done, 1 it could not be done, 2 the request makes no sense.";
 #[derive(Debug, Args)]
 #[command(after_help = FILL_EXAMPLES)]
 pub(crate) struct FillArguments {
-    /// The text, in quotes; - or nothing reads it from a pipe
-    #[arg(value_name = "TEXT")]
-    pub(crate) text: Vec<OsString>,
-
-    /// Read the text from a file
-    #[arg(long, value_name = "FILE", short = 'f')]
-    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: TextSource,
 
     /// A model with a language model's head: a directory, a .gguf file (where built in), or an id like org/name
     #[arg(long, value_name = "DIR|ID", short = 'm')]
@@ -64,13 +71,8 @@ Exit codes: 0 done, 1 it could not be done, 2 the request makes no sense.";
 #[derive(Debug, Args)]
 #[command(after_help = VIEW_EXAMPLES)]
 pub(crate) struct ViewArguments {
-    /// The text, in quotes; - or nothing reads it from a pipe
-    #[arg(value_name = "TEXT")]
-    pub(crate) text: Vec<OsString>,
-
-    /// Read the text from a file
-    #[arg(long, value_name = "FILE", short = 'f')]
-    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: TextSource,
 
     /// A model: a directory with config.json, tokenizer.json and model.safetensors, a .gguf file (where built in),
     /// or an id like org/name

@@ -53,7 +53,7 @@ impl<'a> From<&'a Prediction> for Expected<'a> {
 
 pub(crate) fn fill(arguments: &FillArguments) -> Result<(), Failure> {
     let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
-    let mut text = read_text(&arguments.text, arguments.file.as_deref())?;
+    let mut text = read_text(&arguments.source)?;
     let model = Model::load(&resolve_model(model)?)?;
     if let Some(mask) = model.mask_token() {
         text = text.replace(MASK, mask);

@@ -1,18 +1,17 @@
 //! Where the text comes from.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read, stdin};
-use std::path::Path;
 
+use crate::arguments::TextSource;
 use crate::failure::Failure;
 
 /// More than any model reads; beyond it a file is refused before it fills the memory.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// The text from the argument, a file or stdin, without its last line break.
-pub(crate) fn read_text(arguments: &[OsString], file: Option<&Path>) -> Result<String, Failure> {
-    let text = match (arguments, file) {
+pub(crate) fn read_text(source: &TextSource) -> Result<String, Failure> {
+    let text = match (source.text.as_slice(), &source.file) {
         ([], Some(path)) => {
             let name = path.display();
             let file =

@@ -26,7 +26,7 @@ pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Fa
         return Err(Failure::usage("--all writes JSON lines: add --json"));
     }
     let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
-    let text = read_text(&arguments.text, arguments.file.as_deref())?;
+    let text = read_text(&arguments.source)?;
     let model = Model::load(&resolve_model(model)?)?;
     check_head(arguments.head, model.info())?;
     let text = model.tokenize(&text)?;

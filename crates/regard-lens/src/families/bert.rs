@@ -1,17 +1,27 @@
 //! Encoders of the BERT family (Devlin et al. 2018) and RoBERTa (Liu et al. 2019), which differ in names and in where
 //! positions start.
 
-use regard::layer::MultiHeadAttention;
 use regard::position::LearnedPositions;
 use serde::Deserialize;
 
 use super::Outline;
+use super::encoder_block::{EncoderBlock, EncoderBlockNames};
 use super::fields::{FEED_FORWARD_DIMS, Fields, HEADS, LAYERS, MODEL_DIMS, POSITIONS, VOCABULARIES};
 use super::tensors::{check_layer_count, first_of, layer_norm, linear, prefix};
 use crate::error::LensError;
 use crate::files::TensorSource;
-use crate::transformer::{
-    Activation, Block, Embedding, FeedForward, Head, HeadTransform, NormOrder, Positions, Transformer,
+use crate::transformer::{Activation, Embedding, Head, HeadTransform, Positions, Transformer};
+
+const BLOCK: EncoderBlockNames = EncoderBlockNames {
+    attention: [
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+    ],
+    attention_norm: "attention.output.LayerNorm",
+    feed_forward: ["intermediate.dense", "output.dense"],
+    feed_forward_norm: "output.LayerNorm",
 };
 
 /// Sizes and choices of a BERT model.
@@ -133,7 +143,7 @@ impl BertConfig {
                 Some(norm),
             )?,
             blocks: (0..self.num_layers)
-                .map(|layer| self.block(source, &format!("{prefix}encoder.layer.{layer}")))
+                .map(|layer| self.block().load(source, &format!("{prefix}encoder.layer.{layer}"), &BLOCK))
                 .collect::<Result<_, _>>()?,
             final_norm: None,
             rotary: None,
@@ -142,27 +152,14 @@ impl BertConfig {
         })
     }
 
-    fn block(&self, source: &mut dyn TensorSource, prefix: &str) -> Result<Block, LensError> {
-        let (dim, inner, eps) = (self.model_dim, self.feed_forward_dim, self.layer_norm_eps);
-        let mut part = |name: &str, size| linear(source, &format!("{prefix}.{name}"), size, true);
-        let query = part("attention.self.query", [dim, dim])?;
-        let key = part("attention.self.key", [dim, dim])?;
-        let value = part("attention.self.value", [dim, dim])?;
-        let output = part("attention.output.dense", [dim, dim])?;
-        let feed_forward = FeedForward {
-            gate: None,
-            up: part("intermediate.dense", [dim, inner])?,
+    fn block(&self) -> EncoderBlock {
+        EncoderBlock {
+            num_heads: self.num_heads,
+            model_dim: self.model_dim,
+            feed_forward_dim: self.feed_forward_dim,
             activation: self.activation,
-            down: part("output.dense", [inner, dim])?,
-        };
-        Ok(Block {
-            attention: MultiHeadAttention::new(query, key, value, output, [self.num_heads; 2])?,
-            softmax_scale: None,
-            attention_norm: layer_norm(source, &format!("{prefix}.attention.output.LayerNorm"), dim, eps)?,
-            feed_forward,
-            feed_forward_norm: layer_norm(source, &format!("{prefix}.output.LayerNorm"), dim, eps)?,
-            order: NormOrder::After,
-        })
+            layer_norm_eps: self.layer_norm_eps,
+        }
     }
 
     /// The head of `BertForMaskedLM` or `RobertaForMaskedLM`, if the file has one.

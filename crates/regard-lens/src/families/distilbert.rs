@@ -1,20 +1,25 @@
 //! DistilBERT (Sanh et al. 2019): BERT with fewer layers, no token types and names of its own.
 
-use regard::layer::MultiHeadAttention;
 use regard::position::LearnedPositions;
 use serde::Deserialize;
 
 use super::Outline;
+use super::encoder_block::{EncoderBlock, EncoderBlockNames};
 use super::fields::{FEED_FORWARD_DIMS, Fields, HEADS, LAYERS, MODEL_DIMS, POSITIONS, VOCABULARIES};
 use super::tensors::{check_layer_count, layer_norm, linear, prefix};
 use crate::error::LensError;
 use crate::files::TensorSource;
-use crate::transformer::{
-    Activation, Block, Embedding, FeedForward, Head, HeadTransform, NormOrder, Positions, Transformer,
-};
+use crate::transformer::{Activation, Embedding, Head, HeadTransform, Positions, Transformer};
 
 /// The model's code has it as a constant.
 const LAYER_NORM_EPS: f64 = 1e-12;
+
+const BLOCK: EncoderBlockNames = EncoderBlockNames {
+    attention: ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"],
+    attention_norm: "sa_layer_norm",
+    feed_forward: ["ffn.lin1", "ffn.lin2"],
+    feed_forward_norm: "output_layer_norm",
+};
 
 /// Sizes and choices of a DistilBERT model.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +90,7 @@ impl DistilBertConfig {
         Ok(Transformer {
             embedding: Embedding::new(words, size, Some(positions), None, Some(norm))?,
             blocks: (0..self.num_layers)
-                .map(|layer| self.block(source, &format!("{layers}{layer}")))
+                .map(|layer| self.block().load(source, &format!("{layers}{layer}"), &BLOCK))
                 .collect::<Result<_, _>>()?,
             final_norm: None,
             rotary: None,
@@ -94,27 +99,14 @@ impl DistilBertConfig {
         })
     }
 
-    fn block(&self, source: &mut dyn TensorSource, prefix: &str) -> Result<Block, LensError> {
-        let (dim, inner, eps) = (self.model_dim, self.feed_forward_dim, LAYER_NORM_EPS);
-        let mut part = |name: &str, size| linear(source, &format!("{prefix}.{name}"), size, true);
-        let query = part("attention.q_lin", [dim, dim])?;
-        let key = part("attention.k_lin", [dim, dim])?;
-        let value = part("attention.v_lin", [dim, dim])?;
-        let output = part("attention.out_lin", [dim, dim])?;
-        let feed_forward = FeedForward {
-            gate: None,
-            up: part("ffn.lin1", [dim, inner])?,
+    fn block(&self) -> EncoderBlock {
+        EncoderBlock {
+            num_heads: self.num_heads,
+            model_dim: self.model_dim,
+            feed_forward_dim: self.feed_forward_dim,
             activation: self.activation,
-            down: part("ffn.lin2", [inner, dim])?,
-        };
-        Ok(Block {
-            attention: MultiHeadAttention::new(query, key, value, output, [self.num_heads; 2])?,
-            softmax_scale: None,
-            attention_norm: layer_norm(source, &format!("{prefix}.sa_layer_norm"), dim, eps)?,
-            feed_forward,
-            feed_forward_norm: layer_norm(source, &format!("{prefix}.output_layer_norm"), dim, eps)?,
-            order: NormOrder::After,
-        })
+            layer_norm_eps: LAYER_NORM_EPS,
+        }
     }
 
     /// The head of `DistilBertForMaskedLM`, if the file has one.

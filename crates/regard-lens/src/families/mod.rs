@@ -2,6 +2,7 @@
 
 mod bert;
 mod distilbert;
+mod encoder_block;
 mod fields;
 mod gpt2;
 mod llama;
