@@ -24,6 +24,9 @@ pub enum Storage {
     F16,
 }
 
+/// Little-endian numbers of the storage type.
+type ToBytes = fn(&[f32]) -> Vec<u8>;
+
 /// A parameter by the name that other tools know it by.
 struct Named {
     name: String,
@@ -120,7 +123,7 @@ fn weights(model: &Model, storage: Storage) -> Result<Vec<u8>, TrainError> {
         Model::Bert(model) => bert(model),
         Model::Llama(model) => llama(model),
     };
-    let (dtype, bytes): (Dtype, fn(&[f32]) -> Vec<u8>) = match storage {
+    let (dtype, bytes): (Dtype, ToBytes) = match storage {
         Storage::F32 => (Dtype::F32, |numbers| numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
         Storage::F16 => {
             (Dtype::F16, |numbers| numbers.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect())

@@ -67,7 +67,7 @@ fn word_pieces<'t>(
     let trainer = trainer.special_tokens(special(&numbered)).limit_alphabet(alphabet.len());
     let mut trainer = TrainerWrapper::from(trainer.initial_alphabet(alphabet.into_iter().collect()).build());
     let mut tokenizer = Tokenizer::new(WordPiece::default());
-    tokenizer.with_normalizer(Some(normalizer.clone()));
+    tokenizer.with_normalizer(Some(*normalizer));
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     tokenizer.train(&mut trainer, texts).map_err(failed)?;
     let vocabulary: ahash::AHashMap<String, u32> = tokenizer.get_vocab(false).into_iter().collect();

@@ -76,7 +76,8 @@ fn run(recipe: &Recipe, out: &Path, stop_after: u64) -> Result<Ending, TrainErro
 fn fit__stopped_and_taken_up_again__gives_the_bits_of_an_uninterrupted_run() {
     for objective in [Objective::Restore, Objective::Causal] {
         let recipe = recipe(objective);
-        let (whole, parts) = (folder(&format!("{objective:?}-whole")), folder(&format!("{objective:?}-parts")));
+        let (whole, parts) =
+            (folder(&format!("{objective:?}-whole")), folder(&format!("{objective:?}-parts")));
         assert_eq!(run(&recipe, &whole, 0).unwrap(), Ending::Finished);
         for step in [1, 4] {
             assert_eq!(run(&recipe, &parts, step).unwrap(), Ending::Stopped { step });

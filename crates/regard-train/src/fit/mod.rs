@@ -130,7 +130,8 @@ pub fn fit(
     watch: &mut dyn Watch,
 ) -> Result<Ending, TrainError> {
     fs::create_dir_all(&keeping.out).map_err(TrainError::file(&keeping.out))?;
-    let (mut recipe, vocabulary) = prepare(documents, recipe, &keeping.out, watch)?;
+    let vocabulary = prepare(documents, recipe, &keeping.out, watch)?;
+    let mut recipe = recipe.clone();
     recipe.architecture.vocabulary = vocabulary.size();
     let corpus = Corpus::new(documents, &vocabulary)?;
     watch.note(&format!("{} tokens of text, {} in the vocabulary", corpus.tokens.len(), vocabulary.size()));
@@ -152,7 +153,7 @@ fn prepare(
     recipe: &Recipe,
     out: &Path,
     watch: &mut dyn Watch,
-) -> Result<(Recipe, Vocabulary), TrainError> {
+) -> Result<Vocabulary, TrainError> {
     let path = out.join(RECIPE);
     if path.exists() {
         let text = fs::read_to_string(&path).map_err(TrainError::file(&path))?;
@@ -163,7 +164,7 @@ fn prepare(
                 "another run has begun here, with other options; give the same ones or another --out";
             return Err(TrainError::bad(&path, problem));
         }
-        return Ok((found, Vocabulary::load(&out.join(TOKENIZER))?));
+        return Vocabulary::load(&out.join(TOKENIZER));
     }
     recipe.architecture.check()?;
     watch.note("learning a vocabulary");
@@ -190,7 +191,7 @@ fn prepare(
     // Last: with a recipe the directory counts as begun.
     let text = serde_json::to_string_pretty(recipe).expect("a recipe is JSON");
     export::put(&path, text.as_bytes())?;
-    Ok((recipe.clone(), vocabulary))
+    Ok(vocabulary)
 }
 
 struct Run<'a> {

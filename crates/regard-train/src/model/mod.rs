@@ -31,6 +31,7 @@ pub struct Pass<'a> {
 
 /// A model of either family.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a process holds one or two")]
 pub enum Model {
     /// Reads both sides.
     Bert(Bert),

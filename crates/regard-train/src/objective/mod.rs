@@ -144,10 +144,11 @@ impl<'a> Examples<'a> {
     /// From the data.
     fn window(&self, restored: bool, rng: &mut Rng) -> Example {
         let len = self.mixture.seq_len;
-        if self.objective == Objective::Restore && restored {
-            if let Some(example) = self.repeated.example(self.corpus, self.vocabulary, len, rng) {
-                return example;
-            }
+        if self.objective == Objective::Restore
+            && restored
+            && let Some(example) = self.repeated.example(self.corpus, self.vocabulary, len, rng)
+        {
+            return example;
         }
         let special = match self.objective {
             Objective::Causal => 1,

@@ -149,7 +149,7 @@ pub fn minimal_pairs(part: Part, frames: Frames, count: usize, seed: u64) -> Vec
         let nouns: Vec<&str> = members[0].mentions.iter().map(|mention| mention.noun).collect();
         let held_out = part_of(nouns[draft.slot(0)], nouns[draft.slot(1)]) == part;
         let unsaid = |text: &Text| text.said.iter().all(|&(noun, what)| part_of(noun, what) != Part::Train);
-        if held_out && members.iter().all(unsaid) && members.iter().all(|text| is_pronoun_it(text)) {
+        if held_out && members.iter().all(unsaid) && members.iter().all(is_pronoun_it) {
             pairs.push(MinimalPair { template: template.text, by_role, members });
         }
     }
