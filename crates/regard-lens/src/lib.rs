@@ -26,7 +26,7 @@
 //! ```
 //!
 //! The mathematics of a layer is [`regard`]'s; here are the files, the tokenizer, and what of a Transformer is not
-//! attention. [`view`] works out what each head does with a text.
+//! attention. [`view`] works out what each head does with one word of a text, [`profile`] with all of it.
 
 mod error;
 mod families;
@@ -38,6 +38,7 @@ mod model;
 mod observer;
 mod open;
 mod predict;
+pub mod profile;
 mod token;
 mod tokenizer;
 mod transformer;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 /// One head of a model, counted from 0 and written `L3.H1`, as in Hugging Face and TransformerLens.
 ///
 /// ```
@@ -12,7 +14,7 @@ use std::str::FromStr;
 /// assert_eq!(head.to_string(), "L3.H1");
 /// assert!("layer three".parse::<HeadId>().is_err());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct HeadId {
     /// The layer, from 0.
     pub layer: usize,

@@ -35,15 +35,23 @@ impl Verification {
             let found = probs.iter().copied().chain(output).chain([log_sum_exp]);
             let expected = expected.probs.iter().chain(&expected.output).chain([&expected.log_sum_exp]);
             for (found, expected) in found.zip(expected) {
-                let error = (f64::from(found) - expected).abs();
-                // Not `max`, which would drop a NaN.
-                if error > self.max_abs_error || error.is_nan() {
-                    self.max_abs_error = error;
-                }
+                self.note((f64::from(found) - expected).abs());
             }
             self.rows += 1;
         }
         Ok(())
+    }
+
+    /// Takes one number into the largest error, relative to what was expected where that is above 1.
+    pub(crate) fn compare_relative(&mut self, found: f64, expected: f64) {
+        self.note((found - expected).abs() / expected.abs().max(1.0));
+    }
+
+    fn note(&mut self, error: f64) {
+        // Not `max`, which would drop a NaN.
+        if error > self.max_abs_error || error.is_nan() {
+            self.max_abs_error = error;
+        }
     }
 }
 
