@@ -65,6 +65,7 @@ Examples:
   regard view --model models/all-MiniLM-L6-v2 \"The cat sat on the mat because it was tired\"
   regard view --model … --at mat --head L3.H1 \"The cat sat on the mat because it was soft\"
   regard view --model … --at the#2 --json \"The cat sat on the mat\" | jq '.rows[0].top'
+  regard view --model … --html cat.html \"The cat sat on the mat because it was tired\"
 
 Exit codes: 0 done, 1 it could not be done, 2 the request makes no sense.";
 
@@ -107,6 +108,10 @@ pub(crate) struct ViewArguments {
     /// Write JSON (JSON.md says what is in it)
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Write a page for a browser that works without a network: every head, the text, and what looks where
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "plain", "all"])]
+    pub(crate) html: Option<PathBuf>,
 
     /// When to use colours; auto also heeds NO_COLOR
     #[arg(long, value_name = "WHEN", default_value = "auto")]

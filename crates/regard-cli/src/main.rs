@@ -7,6 +7,7 @@ mod focus;
 mod input;
 mod json;
 mod label;
+mod page;
 mod palette;
 mod picture;
 mod plain;

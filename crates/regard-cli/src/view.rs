@@ -3,6 +3,7 @@
 use std::io::{BufWriter, IsTerminal, Write, stdout};
 use std::time::Instant;
 
+use regard_lens::profile::ProfileOptions;
 use regard_lens::view::{HeadId, HeadView, Queries, ViewOptions, Viewer};
 use regard_lens::{Model, ModelInfo, TokenizedText, resolve_model};
 
@@ -11,6 +12,7 @@ use crate::failure::Failure;
 use crate::focus::{Focus, default_focus, find_focus};
 use crate::input::read_text;
 use crate::json;
+use crate::page::{PageRequest, write_page};
 use crate::palette::Palette;
 use crate::picture::most_cells;
 use crate::process::{Costs, Progress};
@@ -36,6 +38,11 @@ pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Fa
         None => default_focus(&text, causal)
             .ok_or_else(|| Failure::usage("the text has no tokens of its own: give at least one word"))?,
     };
+    if let Some(path) = &arguments.html {
+        let options = ProfileOptions::default();
+        let request = PageRequest { model: &model, text: &text, focus: focus.token, head: arguments.head, options };
+        return write_page(path, &request, started);
+    }
     let run = Run { arguments, model: &model, text: &text, started };
     if arguments.all { run.stream_rows(&focus) } else { run.report(focus) }
 }

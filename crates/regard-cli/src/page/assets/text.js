@@ -1,0 +1,179 @@
+// The text, with lines from the token looked from to the keys it looks at.
+
+const words = [];
+
+function buildWords() {
+  const box = byId("words");
+  const lines = element("div", { class: "lines", "aria-hidden": "true" });
+  box.append(lines);
+  if (rowStart > 0) box.append(element("span", { class: "cut" }, `… ${count(rowStart)} before`));
+  for (let row = 0; row < numRows; row++) {
+    const place = rowStart + row;
+    const bar = element("span", { class: "received", "aria-hidden": "true" });
+    const word = element("button", { type: "button", class: "word", tabIndex: -1 }, wordOf(place), bar);
+    if (isAside(place)) word.classList.add("aside");
+    word.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && lookFrom(row));
+    word.addEventListener("focus", () => word.matches(":focus-visible") && lookFrom(row));
+    word.addEventListener("blur", () => lookFrom(-1));
+    word.addEventListener("click", () => pin(row));
+    words.push(word);
+    box.append(word);
+    if (/^↵+$/.test(labelOf(place))) box.append(element("span", { class: "break" }));
+  }
+  const after = data.units - rowStart - numRows;
+  if (after > 0) box.append(element("span", { class: "cut" }, `${count(after)} after …`));
+  box.addEventListener("pointerleave", () => lookFrom(-1));
+  box.addEventListener("keydown", moveInText);
+}
+
+function lookFrom(row) {
+  state.shownRow = row;
+  changed();
+}
+
+function pin(row) {
+  state.row = row;
+  state.shownRow = -1;
+  tell(`${labelOf(rowStart + row)} pinned`);
+  changed();
+}
+
+function moveInText(event) {
+  const row = words.indexOf(document.activeElement);
+  if (row < 0) return;
+  const middle = (word) => word.offsetLeft + word.offsetWidth / 2;
+  const inLine = (step) => {
+    const here = words[row];
+    let best = -1;
+    for (let i = row; i >= 0 && i < numRows; i += step) {
+      const there = words[i];
+      if (there.offsetTop === here.offsetTop) continue;
+      if (best >= 0 && there.offsetTop !== words[best].offsetTop) break;
+      if (best < 0 || Math.abs(middle(there) - middle(here)) < Math.abs(middle(words[best]) - middle(here))) best = i;
+    }
+    return best < 0 ? row : best;
+  };
+  const moves = { ArrowLeft: () => row - 1, ArrowRight: () => row + 1, ArrowUp: () => inLine(-1), ArrowDown: () => inLine(1), Home: () => 0, End: () => numRows - 1 };
+  if (!moves[event.key]) return;
+  event.preventDefault();
+  const next = Math.min(Math.max(moves[event.key](), 0), numRows - 1);
+  words.forEach((word) => (word.tabIndex = -1));
+  words[next].tabIndex = 0;
+  words[next].focus();
+  lookFrom(next);
+}
+
+/** Bars under the tokens: the mass that each receives in the head on view. */
+function paintReceived() {
+  const reading = currentReading();
+  const head = currentHead();
+  words.forEach((word, row) => {
+    word.lastChild.style.setProperty("--mass", barLevel(reading.received(head, row)).toFixed(4));
+  });
+}
+
+function paintWords() {
+  const reading = currentReading();
+  const row = currentRow();
+  const heads = [currentHead(), comparedHead()];
+  const strengths = heads.map((head) => new Map(head < 0 || numRows === 0 ? [] : reading.top(head, row).map((link) => [link.key - rowStart, link.prob])));
+  words.forEach((word, at) => {
+    const [a, b] = strengths.map((links) => links.get(at) ?? 0);
+    word.classList.toggle("from", at === row);
+    word.classList.toggle("key", a > 0 || b > 0);
+    word.classList.toggle("key-b", b > a);
+    word.style.setProperty("--strength", (Math.max(barLevel(a), barLevel(b)) * 100).toFixed(1));
+    word.setAttribute("aria-pressed", String(at === state.row));
+    if (!words.includes(document.activeElement)) word.tabIndex = at === state.row ? 0 : -1;
+  });
+  paintReceived();
+  paintLines();
+}
+
+function paintLines() {
+  const box = byId("words");
+  const drawing = lineDrawing();
+  box.firstChild.replaceChildren(drawing.svg());
+}
+
+/** Lines of the head on view above the text, those of the compared one below it and dashed. */
+function lineDrawing() {
+  const box = byId("words");
+  const drawing = new Drawing(box.scrollWidth, box.scrollHeight);
+  if (numRows === 0) return drawing;
+  const reading = currentReading();
+  const row = currentRow();
+  const from = placeOf(words[row]);
+  [currentHead(), comparedHead()].forEach((head, which) => {
+    if (head < 0) return;
+    const colour = which === 0 ? theme.a : theme.b;
+    // Weak ones first, so that strong ones lie on top.
+    for (const { key, prob } of reading.top(head, row).reverse()) {
+      const to = words[key - rowStart];
+      if (!to || barLevel(prob) < 0.004) continue;
+      const width = 1 + 7 * barLevel(prob);
+      const { d, x, y } = lineBetween(from, placeOf(to), which === 1);
+      drawing.path(d, colour, width.toFixed(2), which === 1 ? `${(width * 1.5 + 2).toFixed(1)} ${(width + 3).toFixed(1)}` : "");
+      drawing.dot(x, y, Math.max(2, width / 2 + 0.8), colour);
+    }
+  });
+  return drawing;
+}
+
+function placeOf(word) {
+  return { x: word.offsetLeft + word.offsetWidth / 2, top: word.offsetTop, bottom: word.offsetTop + word.offsetHeight };
+}
+
+function lineBetween(from, to, below) {
+  const n = (number) => number.toFixed(1);
+  if (from.top === to.top) {
+    const edge = below ? from.bottom : from.top;
+    const rise = (below ? 1 : -1) * Math.min(10 + Math.abs(to.x - from.x) * 0.22, below ? 40 : 72);
+    if (from.x === to.x) return { d: `M${n(from.x - 9)} ${n(edge)}C${n(from.x - 14)} ${n(edge + rise * 2)} ${n(from.x + 14)} ${n(edge + rise * 2)} ${n(from.x + 9)} ${n(edge)}`, x: to.x + 9, y: edge };
+    return { d: `M${n(from.x)} ${n(edge)}C${n(from.x)} ${n(edge + rise * 1.3)} ${n(to.x)} ${n(edge + rise * 1.3)} ${n(to.x)} ${n(edge)}`, x: to.x, y: edge };
+  }
+  const [start, end] = to.top < from.top ? [from.top, to.bottom] : [from.bottom, to.top];
+  const bend = (end - start) * 0.5;
+  return { d: `M${n(from.x)} ${n(start)}C${n(from.x)} ${n(start + bend)} ${n(to.x)} ${n(end - bend)} ${n(to.x)} ${n(end)}`, x: to.x, y: end };
+}
+
+function paintRow() {
+  const place = rowStart + currentRow();
+  const heads = [currentHead(), comparedHead()].filter((head) => head >= 0);
+  if (numRows === 0) {
+    byId("row-says").textContent = "No rows fit beside so many heads; choose fewer layers or heads.";
+    return;
+  }
+  const verb = state.shownRow >= 0 ? "previewed" : "pinned";
+  byId("row-says").replaceChildren("Where ", element("strong", {}, wordOf(place)), ` (token ${count(place)}, ${verb}) looks`);
+  byId("lists").replaceChildren(...heads.map((head) => listOf(head, head === heads[0] ? "a" : "b")));
+  byId("row-note").textContent = heads.map((head) => coverageOf(head)).join(" ");
+}
+
+function listOf(head, colour) {
+  const links = currentReading().top(head, currentRow());
+  const items = links.map(({ key, prob }) => {
+    const bar = element("span", { class: "bar", "aria-hidden": "true" }, element("span", { class: "fill" }));
+    bar.firstChild.style.width = `${(barLevel(prob) * 100).toFixed(1)}%`;
+    const far = words[key - rowStart] ? "" : ` at ${count(key)}`;
+    const name = element("span", { class: "name" }, wordOf(key));
+    if (far && labelOf(key) !== `token ${key}`) name.append(element("span", { class: "far" }, far));
+    return element("li", {}, name, bar, element("span", { class: "number" }, percent(prob)));
+  });
+  const title = element("h3", { class: `name-${colour}` }, headNames[head]);
+  return element("div", { class: `list list-${colour}` }, title, element("ol", {}, ...items));
+}
+
+/** What share of the row is shown, of what. */
+function coverageOf(head) {
+  const reading = currentReading();
+  const links = reading.top(head, currentRow());
+  const sum = Math.min(links.reduce((all, { prob }) => all + prob, 0), 1);
+  const kept = reading.raw.kept?.[head];
+  const of = reading.noSink
+    ? ` of what it gives to others than special tokens and the first one${kept === null || kept === undefined ? "" : ` (${percent(kept)} of this head’s mass)`}`
+    : " of this row";
+  const norm = reading.norm ? ", weighted by what each value adds" : "";
+  const rest = 1 - sum < 0.0005 ? "nothing is left out" : `${percent(1 - sum)} goes to keys that this file leaves out`;
+  return `${headNames[head]}: ${count(links.length)} keys with ${percent(sum)}${of}${norm}; ${rest}.`;
+}
