@@ -1,6 +1,6 @@
 //! `regard view`: parse, look through the lens, print.
 
-use std::io::{BufWriter, IsTerminal, Write, stdout};
+use std::io::{BufWriter, Write, stdout};
 use std::time::Instant;
 
 use regard_lens::view::{HeadId, HeadView, Queries, ViewOptions, Viewer};
@@ -11,12 +11,11 @@ use crate::failure::Failure;
 use crate::focus::{Focus, default_focus, find_focus};
 use crate::input::read_text;
 use crate::json;
-use crate::palette::Palette;
 use crate::picture::most_cells;
 use crate::process::{Costs, Progress};
 use crate::report::Report;
 use crate::terminal::Page;
-use crate::{plain, terminal};
+use crate::{plain, received, terminal};
 
 pub(crate) const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
                         or --model org/name for one from the Hugging Face Hub";
@@ -36,11 +35,14 @@ pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Fa
         None => default_focus(&text, causal)
             .ok_or_else(|| Failure::usage("the text has no tokens of its own: give at least one word"))?,
     };
+    if arguments.received {
+        return received::received(arguments, model, text, (focus, started));
+    }
     let run = Run { arguments, model: &model, text: &text, started };
     if arguments.all { run.stream_rows(&focus) } else { run.report(focus) }
 }
 
-fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), Failure> {
+pub(crate) fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), Failure> {
     match head {
         Some(id) if id.layer >= model.layers || id.head >= model.heads => Err(Failure::usage(format!(
             "no head {id}: the model has L0.H0 to L{}.H{}",
@@ -93,7 +95,7 @@ impl Run<'_> {
 
     /// One word's view, in the form asked for.
     fn report(&self, focus: Focus) -> Result<(), Failure> {
-        let page = self.page();
+        let page = Page::of_stdout(self.arguments.color, 80);
         let mut heads = Vec::new();
         let mut progress = Progress::new(self.started, self.model.info().layers);
         let mut on_head = |head: HeadView| {
@@ -139,16 +141,5 @@ impl Run<'_> {
                 .collect(),
         };
         report.heads.iter().filter(|head| shown.contains(&head.id)).collect()
-    }
-
-    fn page(&self) -> Page {
-        let variable = |name: &str| std::env::var(name).ok();
-        let is_terminal = stdout().is_terminal();
-        let palette = Palette::choose(self.arguments.color, is_terminal, variable);
-        let size = terminal_size::terminal_size_of(stdout());
-        let columns =
-            variable("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0);
-        let columns = columns.or_else(|| size.map(|(columns, _)| usize::from(columns.0))).unwrap_or(80);
-        Page::new(columns, size.map(|(_, lines)| usize::from(lines.0)), palette)
     }
 }
