@@ -84,6 +84,11 @@ struct Document<'a> {
 
 impl<'a> Header<'a> {
     pub(crate) fn new(model: &'a ModelInfo, text: &'a TokenizedText) -> Self {
+        Self::of(SCHEMA, model, text)
+    }
+
+    /// The same for another kind of document.
+    pub(crate) fn of(schema: &'static str, model: &'a ModelInfo, text: &'a TokenizedText) -> Self {
         let tokens = text.tokens.iter().map(|token| TokenFields {
             index: token.index,
             id: token.id,
@@ -94,7 +99,7 @@ impl<'a> Header<'a> {
             special: token.special,
         });
         Self {
-            schema: SCHEMA,
+            schema,
             regard_version: env!("CARGO_PKG_VERSION"),
             model: ModelFields::from(model),
             tokens: tokens.collect(),

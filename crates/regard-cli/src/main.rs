@@ -1,9 +1,12 @@
 //! The command `regard`: see which word each head of a real Transformer looks at.
 
 mod arguments;
+mod check;
 mod failure;
 mod fill;
 mod focus;
+mod head;
+mod heads;
 mod input;
 mod json;
 mod label;
@@ -12,6 +15,8 @@ mod palette;
 mod picture;
 mod plain;
 mod process;
+mod profile_run;
+mod received;
 mod report;
 #[cfg(test)]
 mod sample;
@@ -37,6 +42,9 @@ fn main() -> ExitCode {
         Arguments::try_parse().map_err(Outcome::from).and_then(|arguments| match arguments.command {
             Command::View(arguments) => view::view(&arguments, started).map_err(Outcome::Failure),
             Command::Fill(arguments) => fill::fill(&arguments).map_err(Outcome::Failure),
+            Command::Heads(arguments) => heads::heads(&arguments, started).map_err(Outcome::Failure),
+            Command::Head(arguments) => head::head(&arguments, started).map_err(Outcome::Failure),
+            Command::Check(arguments) => check::check(&arguments, started).map_err(Outcome::Failure),
         });
     let (code, message) = match outcome {
         Ok(()) | Err(Outcome::Failure(Failure::NobodyListens)) => return ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
 //! Texts and findings made up for tests.
 
+use regard_lens::profile::{HeadProfile, Role, Scores};
 use regard_lens::view::{HeadId, HeatMap};
 use regard_lens::{Token, TokenizedText};
 
@@ -61,5 +62,19 @@ pub(crate) fn heat_map(
         queries: queries.collect(),
         keys: keys.collect(),
         available: text.tokens.len() - 2,
+    }
+}
+
+/// A head with these roles and no scores.
+pub(crate) fn head_profile(layer: usize, head: usize, roles: &[Role]) -> HeadProfile {
+    HeadProfile {
+        id: HeadId { layer, head },
+        scores: Scores::default(),
+        roles: roles.to_vec(),
+        kept: None,
+        shuffled: None,
+        top: None,
+        received: vec![],
+        thumbnail: None,
     }
 }

@@ -1,5 +1,8 @@
 //! The view for a terminal.
 
+use std::io::{IsTerminal, stdout};
+
+use crate::arguments::ColorChoice;
 use crate::palette::Palette;
 use crate::picture::picture;
 use crate::process::Costs;
@@ -9,7 +12,7 @@ use crate::table::table;
 use crate::visible::{visible, width, wrap};
 
 /// How wide the page is at most: longer lines are hard to read.
-const WIDEST: usize = 120;
+pub(crate) const WIDEST: usize = 120;
 /// Narrower terminals get lines that they have to break.
 const NARROWEST: usize = 40;
 /// Blank columns on the left.
@@ -31,6 +34,19 @@ impl Page {
         // What stands around the picture takes some 20 lines.
         let picture_lines = lines.map_or(20, |lines| lines.saturating_sub(20).clamp(8, 24));
         Self { columns: columns.clamp(NARROWEST, WIDEST) - MARGIN, picture_lines, palette }
+    }
+}
+
+impl Page {
+    /// A page for what reads stdout; where that is no terminal and COLUMNS is not set, of `piped` columns.
+    pub(crate) fn of_stdout(color: ColorChoice, piped: usize) -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        let palette = Palette::choose(color, stdout().is_terminal(), variable);
+        let size = terminal_size::terminal_size_of(stdout());
+        let columns =
+            variable("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0);
+        let columns = columns.or_else(|| size.map(|(columns, _)| usize::from(columns.0))).unwrap_or(piped);
+        Self::new(columns, size.map(|(_, lines)| usize::from(lines.0)), palette)
     }
 }
 
@@ -57,6 +73,11 @@ pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
     last.extend(join_parts(&costs(report, cost), columns).iter().map(|line| palette.dim(line)));
     blocks.push(last);
 
+    page_of(blocks)
+}
+
+/// Blocks of lines with a margin, and an empty line around each.
+pub(crate) fn page_of(blocks: Vec<Vec<String>>) -> String {
     let mut page = String::from("\n");
     for block in blocks {
         for line in block {
@@ -107,7 +128,7 @@ fn costs(report: &Report<'_>, costs: Costs) -> Vec<String> {
 }
 
 /// Parts on as few lines as they need; a part longer than a line is broken.
-fn join_parts(parts: &[String], columns: usize) -> Vec<String> {
+pub(crate) fn join_parts(parts: &[String], columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {

@@ -1,6 +1,6 @@
 //! `regard view`: parse, look through the lens, print.
 
-use std::io::{BufWriter, IsTerminal, Write, stdout};
+use std::io::{BufWriter, Write, stdout};
 use std::time::Instant;
 
 use regard_lens::profile::ProfileOptions;
@@ -13,12 +13,11 @@ use crate::focus::{Focus, default_focus, find_focus};
 use crate::input::read_text;
 use crate::json;
 use crate::page::{PageRequest, write_page};
-use crate::palette::Palette;
 use crate::picture::most_cells;
 use crate::process::{Costs, Progress};
 use crate::report::Report;
 use crate::terminal::Page;
-use crate::{plain, terminal};
+use crate::{plain, received, terminal};
 
 pub(crate) const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
                         or --model org/name for one from the Hugging Face Hub";
@@ -39,15 +38,19 @@ pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Fa
             .ok_or_else(|| Failure::usage("the text has no tokens of its own: give at least one word"))?,
     };
     if let Some(path) = &arguments.html {
-        let options = ProfileOptions::default();
-        let request = PageRequest { model: &model, text: &text, focus: focus.token, head: arguments.head, options };
+        let (focus, head) = (focus.token, arguments.head);
+        let request =
+            PageRequest { model: &model, text: &text, focus, head, options: ProfileOptions::default() };
         return write_page(path, &request, started);
+    }
+    if arguments.received {
+        return received::received(arguments, model, text, (focus, started));
     }
     let run = Run { arguments, model: &model, text: &text, started };
     if arguments.all { run.stream_rows(&focus) } else { run.report(focus) }
 }
 
-fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), Failure> {
+pub(crate) fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), Failure> {
     match head {
         Some(id) if id.layer >= model.layers || id.head >= model.heads => Err(Failure::usage(format!(
             "no head {id}: the model has L0.H0 to L{}.H{}",
@@ -100,7 +103,7 @@ impl Run<'_> {
 
     /// One word's view, in the form asked for.
     fn report(&self, focus: Focus) -> Result<(), Failure> {
-        let page = self.page();
+        let page = Page::of_stdout(self.arguments.color, 80);
         let mut heads = Vec::new();
         let mut progress = Progress::new(self.started, self.model.info().layers);
         let mut on_head = |head: HeadView| {
@@ -146,16 +149,5 @@ impl Run<'_> {
                 .collect(),
         };
         report.heads.iter().filter(|head| shown.contains(&head.id)).collect()
-    }
-
-    fn page(&self) -> Page {
-        let variable = |name: &str| std::env::var(name).ok();
-        let is_terminal = stdout().is_terminal();
-        let palette = Palette::choose(self.arguments.color, is_terminal, variable);
-        let size = terminal_size::terminal_size_of(stdout());
-        let columns =
-            variable("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0);
-        let columns = columns.or_else(|| size.map(|(columns, _)| usize::from(columns.0))).unwrap_or(80);
-        Page::new(columns, size.map(|(_, lines)| usize::from(lines.0)), palette)
     }
 }

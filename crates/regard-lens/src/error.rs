@@ -180,6 +180,15 @@ pub enum LensError {
         /// How this model's vocabulary writes one.
         mask: Option<&'static str>,
     },
+    /// A request names a part that the text or the model does not have, or too large a one.
+    OutOfRange {
+        /// What was asked for.
+        what: &'static str,
+        /// What there is.
+        expected: String,
+        /// What the request says.
+        found: String,
+    },
     /// Memory for a weight could not be allocated.
     AllocationFailed {
         /// Bytes asked for.
@@ -293,6 +302,7 @@ impl LensError {
             Self::TokenWithoutEmbedding { token, id, limit } => format!(
                 "token {token:?}: expected an id below {limit} (rows of the embedding table), found {id}; tokenizer.json and the weights are not of the same model"
             ),
+            Self::OutOfRange { what, expected, found } => format!("{what}: expected {expected}, found {found}"),
             Self::EmptyText => "the text is empty; give at least one word".to_owned(),
             Self::TextTooLong { found, limit } => format!(
                 "the text has {found} tokens, the model takes at most {limit}; shorten it or use a model with more positions"

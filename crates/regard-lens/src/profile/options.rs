@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::units::spans;
+use crate::token::TokenizedText;
 use crate::view::HeadId;
 
 /// What a row, a key and a distance count.
@@ -15,6 +17,13 @@ pub enum Unit {
     Token,
     /// Words, their pieces merged; a special token is one of its own.
     Word,
+}
+
+impl Unit {
+    /// How many of them a text has.
+    pub fn count(self, text: &TokenizedText) -> usize {
+        spans(text, self).len()
+    }
 }
 
 /// Some numbers of layers or heads, or all.

@@ -41,7 +41,7 @@ impl<'a> Profiler<'a> {
     /// A profiler of a run over `text`; `on_layer` hears of each layer when it is done.
     ///
     /// # Errors
-    /// [`LensError::Observer`] if the options ask for rows, or a region, that the text or the model does not have, or
+    /// [`LensError::OutOfRange`] if the options ask for rows, or a region, that the text or the model does not have, or
     /// for a region of more than 2²⁴ cells; [`LensError::EmptyText`].
     pub fn new(
         text: &TokenizedText,
@@ -163,19 +163,23 @@ fn kept(
 
 fn check_region(options: &ProfileOptions, units: &Units, model: &ModelInfo) -> Result<(), LensError> {
     let Some((id, rows, keys)) = &options.region else { return Ok(()) };
-    let of_rows = units.row_tokens();
-    let problem = if id.layer >= model.layers || id.head >= model.heads {
-        format!("no head {id}")
-    } else if rows.is_empty() || rows.start < of_rows.start || rows.end > of_rows.end {
-        format!("no rows {}:{}: there are {}:{}", rows.start, rows.end, of_rows.start, of_rows.end)
-    } else if keys.is_empty() || keys.end > units.tokens() {
-        format!("no keys {}:{}: there are 0:{}", keys.start, keys.end, units.tokens())
-    } else if rows.len().saturating_mul(keys.len()) > MAX_REGION {
-        format!("a region of {} by {} cells: at most {MAX_REGION} are shown", rows.len(), keys.len())
-    } else {
-        return Ok(());
-    };
-    Err(LensError::Observer(problem.into()))
+    let (of_rows, of_keys) = (units.row_tokens(), 0..units.tokens());
+    let wrong = |what, expected, found| Err(LensError::OutOfRange { what, expected, found });
+    if id.layer >= model.layers || id.head >= model.heads {
+        let expected = format!("one of {} layers of {} heads", model.layers, model.heads);
+        return wrong("region: head", expected, id.to_string());
+    }
+    for (what, asked, all) in [("region: rows", rows, &of_rows), ("region: keys", keys, &of_keys)] {
+        if asked.start >= asked.end || asked.start < all.start || asked.end > all.end {
+            let expected = format!("a range within {}:{}", all.start, all.end);
+            return wrong(what, expected, format!("{}:{}", asked.start, asked.end));
+        }
+    }
+    if rows.len().saturating_mul(keys.len()) > MAX_REGION {
+        let found = format!("{} by {}", rows.len(), keys.len());
+        return wrong("region", format!("at most {MAX_REGION} cells"), found);
+    }
+    Ok(())
 }
 
 impl AttentionObserver for Profiler<'_> {

@@ -2,13 +2,14 @@
 
 use rayon::prelude::*;
 use regard::{HeadBlock, attention_probs};
+use serde::Serialize;
 
 use crate::error::LensError;
 use crate::observer::{AttentionObserver, LayerAttention};
-use crate::view::HeadId;
+use crate::view::{HeadId, Verification};
 
 /// Who looks at the token in one head.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReceivedFrom {
     /// Which head.
     pub id: HeadId,
@@ -26,18 +27,19 @@ pub struct ReceivedBy<'a> {
     token: usize,
     top: usize,
     heads: Vec<ReceivedFrom>,
+    verification: Verification,
     on_layer: &'a mut dyn FnMut(usize),
 }
 
 impl<'a> ReceivedBy<'a> {
     /// Who looks at `token`; the `top` strongest queries of each head are named. `on_layer` hears of each layer.
     pub fn new(token: usize, top: usize, on_layer: &'a mut dyn FnMut(usize)) -> Self {
-        Self { token, top, heads: vec![], on_layer }
+        Self { token, top, heads: vec![], verification: Verification::default(), on_layer }
     }
 
-    /// Every head, by layer, then head.
-    pub fn finish(self) -> Vec<ReceivedFrom> {
-        self.heads
+    /// Every head, by layer, then head; and the check of sampled rows against the f64 reference.
+    pub fn finish(self) -> (Vec<ReceivedFrom>, Verification) {
+        (self.heads, self.verification)
     }
 }
 
@@ -62,6 +64,7 @@ impl AttentionObserver for ReceivedBy<'_> {
             Ok(ReceivedFrom { id, received: received as f32, visible_queries: tokens - first, top })
         });
         self.heads.extend(heads.collect::<Result<Vec<_>, LensError>>()?);
+        self.verification.check(attention)?;
         (self.on_layer)(attention.layer);
         Ok(())
     }

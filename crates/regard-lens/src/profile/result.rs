@@ -136,7 +136,7 @@ pub struct HeadProfile {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<f32>,
     /// What it does with the shuffled text.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub shuffled: Option<Scores>,
     /// Keys of the rows asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,7 +21,7 @@ const LOCAL: i64 = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Looks at the token before: more than 0.5 (Clark et al. 2019).
+    /// Looks at the token before: at least 0.5 (Clark et al. 2019).
     Previous,
     /// Looks at the token after, likewise.
     Next,
@@ -31,13 +31,13 @@ pub enum Role {
     Induction,
     /// Looks at other copies of its token, where there are any.
     Duplicate,
-    /// Looks at what lies at most 8 away, itself included: more than 0.5.
+    /// Looks at what lies at most 8 away, itself included: at least 0.5.
     Local,
-    /// Spreads its mass: an entropy above 0.9 of that of equal weights.
+    /// Spreads its mass: an entropy of at least 0.9 of that of equal weights.
     Broad,
-    /// Looks at special tokens: more than 0.6 (Clark et al. 2019).
+    /// Looks at special tokens: at least 0.6 (Clark et al. 2019).
     Special,
-    /// Looks at the first token, whatever it is: more than 0.3, the threshold of an attention sink in Gu et al. 2025.
+    /// Looks at the first token, whatever it is: at least 0.3, the threshold of an attention sink in Gu et al. 2025.
     FirstToken,
 }
 

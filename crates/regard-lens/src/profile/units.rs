@@ -54,9 +54,11 @@ impl Units {
         let len = spans.len();
         let rows = options.rows.clone().unwrap_or(0..len);
         if rows.start >= rows.end || rows.end > len {
-            return Err(LensError::Observer(
-                format!("no rows {}:{}: the text has rows 0:{len}", rows.start, rows.end).into(),
-            ));
+            return Err(LensError::OutOfRange {
+                what: "rows",
+                expected: format!("a range within 0:{len}"),
+                found: format!("{}:{}", rows.start, rows.end),
+            });
         }
         let with_induction = causal || options.induction_in_encoders;
         let mut units = Self {
@@ -153,7 +155,7 @@ impl Units {
 }
 
 /// Stretches of tokens: one each, or those of each word.
-fn spans(text: &TokenizedText, unit: Unit) -> Vec<Range<usize>> {
+pub(super) fn spans(text: &TokenizedText, unit: Unit) -> Vec<Range<usize>> {
     let mut spans: Vec<Range<usize>> = Vec::new();
     let mut last_word = None;
     for (place, token) in text.tokens.iter().enumerate() {
