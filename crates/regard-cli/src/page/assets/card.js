@@ -12,12 +12,12 @@ const ROLE_SAYS = {
   "first-token": "looks at the first token, whatever it is",
 };
 
-/** The number of what equal weights would do, for comparison. */
+/** A head's roles with their scores, and how spread it is. */
 function summaryOf(head) {
   const reading = currentReading();
   const roles = reading.rolesOf(head).map((bit) => data.roles[bit].name);
   const entropy = `entropy ${reading.score("entropy", head).toFixed(2)} nats`;
-  if (roles.length === 0) return `no role, ${entropy}`;
+  if (roles.length === 0) return reading.raw.counted.broad < 30 ? entropy : `no role, ${entropy}`;
   return `${roles.map((name) => `${ROLE_SAYS[name]} (${percent(reading.score(name, head))})`).join("; ")}; ${entropy}`;
 }
 
@@ -34,8 +34,10 @@ function paintHeadline() {
   });
   byId("head-roles").replaceChildren(...badges);
   byId("preview").textContent = state.shownHead >= 0 && state.shownHead !== state.head ? "preview: click keeps it, Shift-click compares, Esc goes back" : "";
-  const says = [head, other].filter((index) => index >= 0).map((index) => `${headNames[index]}: ${summaryOf(index)}.`);
-  byId("head-says").textContent = says.join(" ");
+  const both = other < 0 ? "" : `${headNames[head]} `;
+  const beside = other < 0 ? "" : ` ${headNames[other]} ${summaryOf(other)}.`;
+  const says = `${both}${summaryOf(head)}.${beside}`;
+  byId("head-says").textContent = says[0].toUpperCase() + says.slice(1);
 }
 
 function paintMap() {
@@ -51,6 +53,7 @@ function paintMap() {
     watchMap(frame, head);
     return frame;
   });
+  byId("maps").classList.toggle("two", maps.length > 1);
   byId("maps").replaceChildren(...maps);
   byId("map-note").textContent = mapNote();
 }
@@ -109,7 +112,9 @@ function paintScores() {
   const reading = currentReading();
   const heads = [currentHead(), comparedHead()].filter((head) => head >= 0);
   const shuffled = data.shuffled && state.reading === 0;
-  const titles = ["", ...heads.map((head) => headNames[head]), "bar", "equal weights", ...(shuffled ? ["shuffled"] : [])];
+  const controlled = heads.length === 1;
+  const controlTitles = controlled ? ["equal weights", ...(shuffled ? ["shuffled"] : [])] : [];
+  const titles = ["", ...heads.map((head) => headNames[head]), "needs", ...controlTitles];
   const table = element("table", { class: "scores" }, element("thead", {}, element("tr", {}, ...titles.map((title, i) => (i === 0 ? element("td", {}) : element("th", { scope: "col" }, title))))));
   const body = element("tbody", {});
   for (const { name, letter } of data.roles) {
@@ -125,8 +130,9 @@ function paintScores() {
       if (reading.roles[heads[which]] & (1 << data.roles.findIndex((role) => role.name === name))) cell.classList.add("held");
       return cell;
     });
-    const controls = [percent(reading.raw.least[name]), percent(reading.raw.uniform[name])];
-    if (shuffled) controls.push(percent(data.shuffled[name][heads[0]]));
+    const controls = [percent(reading.raw.least[name])];
+    if (controlled) controls.push(percent(reading.raw.uniform[name]));
+    if (controlled && shuffled) controls.push(percent(data.shuffled[name][heads[0]]));
     body.append(element("tr", {}, title, ...cells, ...controls.map((control) => element("td", { class: "quiet" }, control))));
   }
   table.append(body);
@@ -134,8 +140,8 @@ function paintScores() {
   const [head] = heads;
   const rows = `Means over ${count(reading.raw.counted.broad)} rows of the text. `;
   const facts = `Entropy ${reading.score("entropy", head).toFixed(2)} nats, largest probability ${percent(reading.score("max_prob", head))}. `;
-  const least = "A role needs its bar, three times what equal weights score, and 30 rows.";
-  const control = shuffled ? ` Shuffled: ${headNames[head]} on the first ${count(data.control.tokens)} tokens in another order.` : "";
+  const least = "A role needs that, which is at least three times what equal weights score, and 30 rows.";
+  const control = controlled && shuffled ? ` Shuffled: ${headNames[head]} on the first ${count(data.control.tokens)} tokens in another order.` : "";
   byId("scores-note").textContent = rows + facts + least + control;
 }
 
@@ -201,15 +207,20 @@ function receivedDrawing(width) {
   const n = data.plan.stretches;
   const base = height - bottom;
   const masses = heads.map((head) => reading.stretches(head));
+  const most = Math.max(...masses.flat());
+  const tallest = barLevel(most) || 1;
   const step = width / n;
   masses.forEach((of, which) => {
     of.forEach((mass, i) => {
-      const tall = Math.max(barLevel(mass) * (base - 4), mass > 0 ? 1 : 0);
+      const tall = Math.max((barLevel(mass) / tallest) * (base - 14), mass > 0 ? 1 : 0);
       const each = Math.max(step / heads.length - (step > 4 ? 1 : 0), 0.8);
       drawing.rect(i * step + (which * step) / heads.length, base - tall, each, tall, which === 0 ? theme.a : theme.b);
     });
   });
   drawing.path(`M0 ${base + 0.5}H${width}`, theme.edge, 1);
+  const peak = masses.map((of) => of.indexOf(most)).find((at) => at >= 0) * step;
+  const late = peak > width - 60;
+  drawing.text(late ? peak - 4 : peak + step + 4, 10, percent(most), { size: 10, fill: theme.muted, anchor: late ? "end" : "start" });
   if (numRows > 0 && numRows < data.units) {
     const x = (place) => (place / data.units) * width;
     drawing.path(`M${x(rowStart).toFixed(1)} ${base + 4}H${Math.max(x(rowStart + numRows), x(rowStart) + 2).toFixed(1)}`, theme.ink, 3);

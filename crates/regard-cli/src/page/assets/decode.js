@@ -112,8 +112,8 @@ function isAside(place) {
 
 function percent(share) {
   if (share === null || share === undefined) return "–";
-  if (share > 0 && share < 0.0005) return "<0.1 %";
-  return `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
+  if (share > 0 && share < 0.0005) return "<0.1\u00a0%";
+  return `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)}\u00a0%`;
 }
 
 function count(number) {

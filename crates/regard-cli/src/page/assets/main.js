@@ -1,7 +1,16 @@
 // Putting the page together.
 
 let waiting = false;
-let painted = "";
+/** What each part was painted from. */
+const painted = new Map();
+
+/** Paints a part unless it shows that already; what has the focus in it keeps it. */
+function paintPart(paintIt, ...from) {
+  const key = from.join(" ");
+  if (painted.get(paintIt) === key) return;
+  painted.set(paintIt, key);
+  paintIt();
+}
 
 /** Paints once before the next frame, however much changed. */
 function changed() {
@@ -19,19 +28,17 @@ function tell(message) {
 }
 
 function paint() {
-  const reading = `${state.reading} ${state.log}`;
-  if (painted !== reading) {
-    painted = reading;
-    paintGrid();
-  }
+  const reading = [state.reading, state.log];
+  const heads = [currentHead(), comparedHead()];
+  paintPart(paintGrid, ...reading);
   markGrid();
   paintHeadline();
   paintWords();
-  paintRow();
-  paintMap();
-  paintScores();
-  paintDistance();
-  paintReceivedCard();
+  paintPart(paintRow, currentRow(), state.shownRow >= 0, ...heads, ...reading);
+  paintPart(paintMap, ...heads, ...reading);
+  paintPart(paintScores, ...heads, ...reading);
+  paintPart(paintDistance, byId("distance").clientWidth, ...heads, ...reading);
+  paintPart(paintReceivedCard, byId("received").clientWidth, ...heads, ...reading);
   paintSwitches();
   writeFragment();
 }
@@ -63,7 +70,8 @@ function droppedSays() {
   parts.push(`the ${data.plan.top_k} strongest keys of ${rows}`, "scores, maps, distances and received mass of all of them");
   const rest = numRows === data.units && data.plan.top_k >= data.units ? "Nothing is left out." : "Weaker keys, and other rows’ keys, are left out to keep the file below 3 MB; --rows chooses other rows.";
   const error = data.verify.rows > 0 ? ` Checked on ${count(data.verify.rows)} rows against a 64-bit reference: largest error ${data.verify.max_abs_error.toExponential(1)}.` : "";
-  const dense = data.dense_bytes >= 1e9 ? `${(data.dense_bytes / 1e9).toFixed(1)} GB` : `${(data.dense_bytes / 1e6).toFixed(1)} MB`;
+  const [unit, size] = [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]].find(([, size]) => data.dense_bytes >= size) ?? ["B", 1];
+  const dense = `${(data.dense_bytes / size).toFixed(unit === "B" ? 0 : 1)} ${unit}`;
   return `In this file: ${parts.join("; ")}. ${rest} Probabilities are exact to 10⁻⁵, shades of maps to half a step of 255. The matrices of all heads would take ${dense}.${error}`;
 }
 
@@ -98,7 +106,7 @@ function start() {
   });
   const repaint = () => {
     theme = colours();
-    painted = "";
+    painted.clear();
     changed();
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);

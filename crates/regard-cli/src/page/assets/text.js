@@ -38,6 +38,9 @@ function pin(row) {
   changed();
 }
 
+/** Special tokens are lower than words, and stand in the same line. */
+const sameLine = (one, other) => Math.abs(placeOf(one).middle - placeOf(other).middle) < 12;
+
 function moveInText(event) {
   const row = words.indexOf(document.activeElement);
   if (row < 0) return;
@@ -47,8 +50,8 @@ function moveInText(event) {
     let best = -1;
     for (let i = row; i >= 0 && i < numRows; i += step) {
       const there = words[i];
-      if (there.offsetTop === here.offsetTop) continue;
-      if (best >= 0 && there.offsetTop !== words[best].offsetTop) break;
+      if (sameLine(there, here)) continue;
+      if (best >= 0 && !sameLine(there, words[best])) break;
       if (best < 0 || Math.abs(middle(there) - middle(here)) < Math.abs(middle(words[best]) - middle(here))) best = i;
     }
     return best < 0 ? row : best;
@@ -63,13 +66,20 @@ function moveInText(event) {
   lookFrom(next);
 }
 
-/** Bars under the tokens: the mass that each receives in the head on view. */
+/** Bars under the tokens: the mass that each receives in the head on view, beside the one that receives most. */
 function paintReceived() {
+  if (numRows === 0) return;
   const reading = currentReading();
   const head = currentHead();
-  words.forEach((word, row) => {
-    word.lastChild.style.setProperty("--mass", barLevel(reading.received(head, row)).toFixed(4));
-  });
+  const masses = words.map((_, row) => reading.received(head, row));
+  const most = masses.indexOf(Math.max(...masses));
+  const longest = barLevel(masses[most]) || 1;
+  words.forEach((word, row) => word.lastChild.style.setProperty("--mass", (barLevel(masses[row]) / longest).toFixed(4)));
+  byId("words-note").replaceChildren(
+    "Point at a token to see where it looks; a click pins it. Bars below tokens: what each gets from the rows that see it, the longest ",
+    wordOf(rowStart + most),
+    ` with ${percent(masses[most])}.`,
+  );
 }
 
 function paintWords() {
@@ -92,6 +102,11 @@ function paintWords() {
 
 function paintLines() {
   const box = byId("words");
+  if (numRows > 0) {
+    box.classList.add("one-line");
+    box.classList.toggle("one-line", sameLine(words[0], words[numRows - 1]));
+    box.classList.toggle("two", comparedHead() >= 0);
+  }
   const drawing = lineDrawing();
   box.firstChild.replaceChildren(drawing.svg());
 }
@@ -121,18 +136,20 @@ function lineDrawing() {
 }
 
 function placeOf(word) {
-  return { x: word.offsetLeft + word.offsetWidth / 2, top: word.offsetTop, bottom: word.offsetTop + word.offsetHeight };
+  const [top, height] = [word.offsetTop, word.offsetHeight];
+  return { x: word.offsetLeft + word.offsetWidth / 2, top, middle: top + height / 2, bottom: top + height };
 }
 
 function lineBetween(from, to, below) {
   const n = (number) => number.toFixed(1);
-  if (from.top === to.top) {
-    const edge = below ? from.bottom : from.top;
-    const rise = (below ? 1 : -1) * Math.min(10 + Math.abs(to.x - from.x) * 0.22, below ? 40 : 72);
+  if (Math.abs(from.middle - to.middle) < 12) {
+    const [edge, end] = below ? [from.bottom, to.bottom] : [from.top, to.top];
+    const room = byId("words").classList.contains("one-line") ? (below ? 34 : 60) : 20;
+    const rise = (below ? 1 : -1) * Math.min(8 + Math.abs(to.x - from.x) * 0.2, room);
     if (from.x === to.x) return { d: `M${n(from.x - 9)} ${n(edge)}C${n(from.x - 14)} ${n(edge + rise * 2)} ${n(from.x + 14)} ${n(edge + rise * 2)} ${n(from.x + 9)} ${n(edge)}`, x: to.x + 9, y: edge };
-    return { d: `M${n(from.x)} ${n(edge)}C${n(from.x)} ${n(edge + rise * 1.3)} ${n(to.x)} ${n(edge + rise * 1.3)} ${n(to.x)} ${n(edge)}`, x: to.x, y: edge };
+    return { d: `M${n(from.x)} ${n(edge)}C${n(from.x)} ${n(edge + rise * 1.3)} ${n(to.x)} ${n(edge + rise * 1.3)} ${n(to.x)} ${n(end)}`, x: to.x, y: end };
   }
-  const [start, end] = to.top < from.top ? [from.top, to.bottom] : [from.bottom, to.top];
+  const [start, end] = to.middle < from.middle ? [from.top, to.bottom] : [from.bottom, to.top];
   const bend = (end - start) * 0.5;
   return { d: `M${n(from.x)} ${n(start)}C${n(from.x)} ${n(start + bend)} ${n(to.x)} ${n(end - bend)} ${n(to.x)} ${n(end)}`, x: to.x, y: end };
 }
@@ -145,13 +162,17 @@ function paintRow() {
     return;
   }
   const verb = state.shownRow >= 0 ? "previewed" : "pinned";
-  byId("row-says").replaceChildren("Where ", element("strong", {}, wordOf(place)), ` (token ${count(place)}, ${verb}) looks`);
+  byId("row-says").replaceChildren("Where “", wordOf(place), "” looks ", element("span", { class: "far" }, `${data.unit} ${count(place)}, ${verb}`));
   byId("lists").replaceChildren(...heads.map((head) => listOf(head, head === heads[0] ? "a" : "b")));
   byId("row-note").textContent = heads.map((head) => coverageOf(head)).join(" ");
 }
 
+/** The strongest keys by name; the weakest, where there are many, in one line. */
+const MOST_NAMED = 8;
+
 function listOf(head, colour) {
-  const links = currentReading().top(head, currentRow());
+  const all = currentReading().top(head, currentRow());
+  const links = all.slice(0, MOST_NAMED);
   const items = links.map(({ key, prob }) => {
     const bar = element("span", { class: "bar", "aria-hidden": "true" }, element("span", { class: "fill" }));
     bar.firstChild.style.width = `${(barLevel(prob) * 100).toFixed(1)}%`;
@@ -160,8 +181,13 @@ function listOf(head, colour) {
     if (far && labelOf(key) !== `token ${key}`) name.append(element("span", { class: "far" }, far));
     return element("li", {}, name, bar, element("span", { class: "number" }, percent(prob)));
   });
-  const title = element("h3", { class: `name-${colour}` }, headNames[head]);
-  return element("div", { class: `list list-${colour}` }, title, element("ol", {}, ...items));
+  const rest = all.slice(MOST_NAMED);
+  if (rest.length > 0) {
+    const sum = rest.reduce((mass, { prob }) => mass + prob, 0);
+    items.push(element("li", { class: "rest" }, element("span", { class: "far" }, `${rest.length} weaker ones`), element("span", {}), element("span", { class: "number" }, percent(sum))));
+  }
+  const title = comparedHead() >= 0 ? [element("h4", { class: `name-${colour}` }, headNames[head])] : [];
+  return element("div", { class: `list list-${colour}` }, ...title, element("ol", {}, ...items));
 }
 
 /** What share of the row is shown, of what. */
