@@ -4,6 +4,7 @@
 mod acceptance;
 mod json;
 mod output;
+mod page;
 mod refusals;
 
 use std::path::PathBuf;
