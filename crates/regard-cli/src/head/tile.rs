@@ -155,7 +155,8 @@ pub(super) fn numbers(loaded: &Loaded, region: &Region, page: Page) -> Vec<Strin
             region.keys.clone().map(|key| right(&cut(&name(key), NUMBER - 1), NUMBER)).collect();
         lines.push(palette.dim(&(" ".repeat(LABEL) + &heading)));
         for (row, probs) in region.rows.clone().zip(region.probs.chunks_exact(region.keys.len())) {
-            let cells = probs.iter().map(|&prob| palette.heat(prob.max(0.15), &right(&number(prob), NUMBER)));
+            let cells =
+                probs.iter().map(|&prob| palette.heat(0.15 + 0.45 * prob, &right(&number(prob), NUMBER)));
             lines.push((left(&name(row), LABEL) + &cells.collect::<String>()).trim_end().to_owned());
         }
     } else {
