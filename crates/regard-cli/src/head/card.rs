@@ -106,9 +106,12 @@ fn bin_name(start: i64) -> String {
 pub(super) fn top_keys(loaded: &Loaded, profile: &Profile, head: &HeadProfile, page: Page) -> Vec<String> {
     let Page { columns, palette, .. } = page;
     let Some(top) = &head.top else { return vec![] };
-    let rows = top.rows.len();
+    // Without sinks, the first row may have no key at all.
+    let with_keys: Vec<usize> =
+        (0..top.rows.len()).filter(|&place| top.row(place).next().is_some()).collect();
+    let rows = with_keys.len();
     let listed = rows.min(LISTED_ROWS);
-    let places: Vec<usize> = (0..listed).map(|i| i * rows / listed.max(1)).collect();
+    let places: Vec<usize> = (0..listed).map(|i| with_keys[i * rows / listed]).collect();
     let name = |unit: usize| loaded.unit_label(profile, unit);
     let label = places.iter().map(|&place| width(&name(top.rows[place]))).max().unwrap_or(0).min(16);
     let number = top.rows.last().map_or(1, |last| last.to_string().len());

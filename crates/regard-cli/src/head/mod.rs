@@ -102,7 +102,9 @@ fn render(
     let mut blocks = vec![card::card(loaded, profile, head, page), card::distances(head, columns, palette)];
     if let Some(region) = &profile.profiled.region {
         blocks.push(tile::numbers(loaded, region, page));
-        blocks.push(draw(&Picture::of_region(region), log, page));
+        if !tile::fits_numbers(region, page) {
+            blocks.push(draw(&Picture::of_region(region), log, page));
+        }
     } else {
         blocks.push(card::top_keys(loaded, profile, head, page));
         if let Some(thumbnail) = &head.thumbnail {

@@ -5,7 +5,7 @@ use regard_lens::profile::{Region, Thumbnail};
 use crate::palette::{Palette, SHADES, STOPS, shade};
 use crate::profile_run::Loaded;
 use crate::terminal::Page;
-use crate::visible::{cut, left, right, width, wrap};
+use crate::visible::{cut, left, right, wrap};
 
 /// Columns of a number.
 const NUMBER: usize = 6;
@@ -137,28 +137,32 @@ fn scale(log: bool, palette: Palette) -> String {
     }
 }
 
-/// The numbers of a small region; of a large one only what it has most of.
+/// Whether every probability of a region has room as a number.
+pub(super) fn fits_numbers(region: &Region, page: Page) -> bool {
+    region.keys.len() * NUMBER + LABEL <= page.columns && region.rows.len() <= 2 * page.picture_lines
+}
+
+/// The numbers of a small region, and what share of its rows' mass any region has.
 pub(super) fn numbers(loaded: &Loaded, region: &Region, page: Page) -> Vec<String> {
     let Page { columns, palette, .. } = page;
     let name = |token: usize| crate::label::label(&loaded.text, token);
-    let fits = region.keys.len() * NUMBER + LABEL <= columns && region.rows.len() <= 2 * page.picture_lines;
     let sum: f64 = region.probs.iter().map(|&prob| f64::from(prob)).sum();
     let share = sum / region.rows.len() as f64;
     let note = format!("these keys have {:.1} % of the mass of these rows", share * 100.0);
     let mut lines = Vec::new();
-    if fits {
+    if fits_numbers(region, page) {
         let heading: String =
             region.keys.clone().map(|key| right(&cut(&name(key), NUMBER - 1), NUMBER)).collect();
         lines.push(palette.dim(&(" ".repeat(LABEL) + &heading)));
         for (row, probs) in region.rows.clone().zip(region.probs.chunks_exact(region.keys.len())) {
-            let cells = probs.iter().map(|&prob| palette.heat(prob.max(0.15), &right(&number(prob), NUMBER)));
+            let cells =
+                probs.iter().map(|&prob| palette.heat(0.15 + 0.45 * prob, &right(&number(prob), NUMBER)));
             lines.push((left(&name(row), LABEL) + &cells.collect::<String>()).trim_end().to_owned());
         }
     } else {
-        lines.extend(wrap("too large for numbers here: --json has them all", columns));
+        lines.extend(wrap("too many for numbers here: --json has them all", columns));
     }
     lines.push(note);
-    debug_assert!(lines.iter().all(|line| palette.has_colour() || width(line) <= columns.max(60)));
     lines
 }
 

@@ -203,7 +203,8 @@ fn letter(head: &HeadProfile) -> Option<(char, f32)> {
 /// A letter in the colour of its score.
 fn coloured(head: &HeadProfile, palette: Palette) -> String {
     match letter(head) {
-        Some((letter, score)) => palette.heat(score.max(0.2), &letter.to_string()),
+        // The ends of the ramp are hard to read as letters, on dark or on light.
+        Some((letter, score)) => palette.heat(0.2 + 0.4 * score, &letter.to_string()),
         None => palette.dim("·"),
     }
 }

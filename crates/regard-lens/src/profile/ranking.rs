@@ -26,7 +26,8 @@ pub struct RoleRank {
 }
 
 impl Profile {
-    /// The roles that this text can show, those with heads first, each by falling best score.
+    /// The roles that this text can show (the score that counts is no more than 1, and a head has more than 0), those with
+    /// heads first, each by falling best score.
     pub fn ranking(&self) -> Vec<RoleRank> {
         let profiled = &self.profiled;
         let rank = |role: Role| {
@@ -46,8 +47,11 @@ impl Profile {
                 shuffled: best.shuffled.as_ref().and_then(|scores| role.score(scores)),
             })
         };
-        let mut ranks: Vec<RoleRank> =
-            Role::ALL.into_iter().filter_map(rank).filter(|rank| rank.rows > 0).collect();
+        let mut ranks: Vec<RoleRank> = Role::ALL
+            .into_iter()
+            .filter_map(rank)
+            .filter(|rank| rank.rows > 0 && rank.least <= 1.0 && rank.best.1 > 0.0)
+            .collect();
         ranks.sort_by(|a, b| (b.heads > 0).cmp(&(a.heads > 0)).then(b.best.1.total_cmp(&a.best.1)));
         ranks
     }

@@ -37,7 +37,7 @@ pub enum Role {
     Broad,
     /// Looks at special tokens: at least 0.6 (Clark et al. 2019).
     Special,
-    /// Looks at the first token, whatever it is: at least 0.3, the threshold of an attention sink in Gu et al. 2025.
+    /// Looks at the first token, whatever it is: at least 0.5. (Gu et al. 2025 count a head as a sink from 0.3.)
     FirstToken,
 }
 
@@ -88,11 +88,10 @@ impl Role {
     /// The least score.
     pub fn threshold(self) -> f32 {
         match self {
-            Self::Previous | Self::Next | Self::Itself | Self::Local => 0.5,
+            Self::Previous | Self::Next | Self::Itself | Self::Local | Self::FirstToken => 0.5,
             Self::Induction | Self::Duplicate => 0.1,
             Self::Broad => 0.9,
             Self::Special => 0.6,
-            Self::FirstToken => 0.3,
         }
     }
 
