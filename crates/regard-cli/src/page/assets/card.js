@@ -130,7 +130,9 @@ function paintScores() {
       if (reading.roles[heads[which]] & (1 << data.roles.findIndex((role) => role.name === name))) cell.classList.add("held");
       return cell;
     });
-    const controls = [percent(reading.raw.least[name])];
+    // What equal weights alone reach nearly cannot be shown on so short a text.
+    const least = reading.raw.least[name];
+    const controls = [percent(least > 1 ? null : least)];
     if (controlled) controls.push(percent(reading.raw.uniform[name]));
     if (controlled && shuffled) controls.push(percent(data.shuffled[name][heads[0]]));
     body.append(element("tr", {}, title, ...cells, ...controls.map((control) => element("td", { class: "quiet" }, control))));
@@ -196,7 +198,7 @@ function distanceSays() {
 function paintDistance() {
   const box = byId("distance");
   box.replaceChildren(distanceDrawing(Math.max(box.clientWidth, 220)).svg(distanceSays()));
-  byId("distance-note").textContent = `${distanceSays()}. All mass, by powers of two; dark marks are what equal weights give.`;
+  byId("distance-note").textContent = `${distanceSays()}. All mass, by powers of two; thin marks are what equal weights give.`;
 }
 
 function receivedDrawing(width) {

@@ -58,6 +58,9 @@ function paintThumbnail(canvas, shades, columns, colourOf) {
   context.putImageData(image, 0, 0);
 }
 
+/** Of texts that are not the user's; figures on their own name the page's. */
+const UI_FAMILY = "inherit";
+
 class Drawing {
   constructor(width, height) {
     Object.assign(this, { width, height, shapes: [] });
@@ -75,7 +78,7 @@ class Drawing {
     this.shapes.push({ kind: "dot", x, y, radius, fill });
   }
 
-  text(x, y, text, { size = 12, fill = theme.ink, anchor = "start", weight = "400", family = "system-ui, sans-serif" } = {}) {
+  text(x, y, text, { size = 12, fill = theme.ink, anchor = "start", weight = "400", family = UI_FAMILY } = {}) {
     this.shapes.push({ kind: "text", x, y, text, size, fill, anchor, weight, family });
   }
 

@@ -15,7 +15,7 @@ function figure() {
   const box = byId("words");
   const margin = 24;
   const width = Math.max(box.scrollWidth, 640) + 2 * margin;
-  const serif = getComputedStyle(box).fontFamily;
+  const family = getComputedStyle(document.body).fontFamily;
   const lines = lineDrawing();
   const textTop = 84;
   const belowText = textTop + lines.height + 16;
@@ -25,14 +25,14 @@ function figure() {
   drawing.rect(0, 0, width, height, theme.panel);
   const heads = [currentHead(), comparedHead()].filter((head) => head >= 0);
   heads.forEach((head, which) => drawing.text(margin + which * 130, 40, headNames[head], { size: 22, weight: "600", fill: which === 0 ? theme.a : theme.b }));
-  drawing.text(margin, 62, heads.map((head) => summaryOf(head)).join(" · ").slice(0, 140), { size: 12, fill: theme.muted });
+  drawing.text(margin, 62, heads.map((head) => (heads.length > 1 ? `${headNames[head]} ` : "") + summaryOf(head)).join("; ").slice(0, 140), { size: 12, fill: theme.muted });
   drawing.add(lines, margin, textTop);
   const row = currentRow();
   words.forEach((word, at) => {
     const [x, y] = [margin + word.offsetLeft, textTop + word.offsetTop];
     if (at === row) drawing.rect(x, y, word.offsetWidth, word.offsetHeight, theme.ink);
-    else drawing.rect(x, y, word.offsetWidth, word.offsetHeight, theme.panel);
-    drawing.text(x + word.offsetWidth / 2, y + word.offsetHeight * 0.68, labelOf(rowStart + at), { size: 15, anchor: "middle", family: serif, fill: at === row ? theme.panel : theme.ink });
+    const { fontFamily, fontSize, color } = getComputedStyle(word);
+    drawing.text(x + word.offsetWidth / 2, y + word.offsetHeight * 0.68, labelOf(rowStart + at), { size: parseFloat(fontSize), anchor: "middle", family: fontFamily, fill: color });
   });
   heads.forEach((head, which) => drawing.add(mapDrawing(head, 170), margin + which * 186, belowText + 24));
   const used = heads.length * 186;
@@ -41,6 +41,7 @@ function figure() {
   drawing.text(margin + used + 34, belowText + 14, "mass by distance", { size: 11, fill: theme.muted });
   drawing.add(distance, margin + used, belowText + 34);
   notes.forEach((note, i) => drawing.text(margin, belowText + 222 + i * 16, note, { size: 11, fill: theme.muted }));
+  for (const shape of drawing.shapes) if (shape.family === UI_FAMILY) shape.family = family;
   return drawing;
 }
 

@@ -65,15 +65,19 @@ function writeFragment() {
   }
 }
 
-/** The head worth opening with: for the pinned token, the key of the text that gets most in any head. */
+/**
+ * The head worth opening with, as `regard view` chooses: what the pinned token sends to a key at least two places back,
+ * times the logarithm of how much more that is than usual.
+ */
 function mostTelling() {
-  const reading = currentReading();
-  let best = { head: 0, score: -1 };
+  const reading = readings[0];
+  const place = rowStart + state.row;
+  let best = { head: 0, score: 0 };
   for (let head = 0; head < numHeads && numRows > 0; head++) {
-    const place = rowStart + state.row;
-    const far = reading.top(head, state.row).find((link) => !isAside(link.key) && Math.abs(link.key - place) > 1);
-    const usual = far ? reading.received(head, far.key - rowStart) || 0 : 0;
-    const score = far ? far.prob - usual : 0;
+    const link = reading.top(head, state.row).find(({ key }) => !isAside(key) && key >= rowStart);
+    if (!link || link.key > place - 2 || link.prob < 0.2) continue;
+    const usual = Math.max(reading.received(head, link.key - rowStart), 1e-4);
+    const score = link.prob * Math.log(link.prob / usual);
     if (score > best.score) best = { head, score };
   }
   return best.head;
