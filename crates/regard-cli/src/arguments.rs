@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Show where one word of a text looks, in every head of a model
     View(ViewArguments),
+    /// Serve the page of --html live on this machine: type a text, see what looks where
+    #[cfg(feature = "serve")]
+    Serve(ServeArguments),
     /// Say which words a model expects: in place of [MASK], or after the text
     Fill(FillArguments),
     /// Say what every head of a model does over a whole text of any length
@@ -127,6 +130,32 @@ pub(crate) struct ViewArguments {
     /// When to use colours; auto also heeds NO_COLOR
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: ColorChoice,
+}
+
+#[cfg(feature = "serve")]
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  regard serve --model models/all-MiniLM-L6-v2
+  regard serve --model models/all-MiniLM-L6-v2 --model org/name --port 8080
+
+Exit codes: 0 stopped by Ctrl-C, 1 it could not be done, 2 the request makes no sense.";
+
+#[cfg(feature = "serve")]
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub(crate) struct ServeArguments {
+    /// A model to choose from on the page: a directory, a .gguf file (where built in), or an id like org/name; may be
+    /// given several times
+    #[arg(long, value_name = "DIR|ID", short = 'm')]
+    pub(crate) model: Vec<String>,
+
+    /// The port on 127.0.0.1; 0 is one that is free
+    #[arg(long, value_name = "PORT", default_value = "0")]
+    pub(crate) port: u16,
+
+    /// Longer texts are refused
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
+    pub(crate) max_tokens: usize,
 }
 
 /// How a whole text is read.

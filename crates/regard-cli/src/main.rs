@@ -21,6 +21,8 @@ mod report;
 #[cfg(test)]
 mod sample;
 mod sentence;
+#[cfg(feature = "serve")]
+mod serve;
 mod table;
 mod terminal;
 mod view;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
     let outcome =
         Arguments::try_parse().map_err(Outcome::from).and_then(|arguments| match arguments.command {
             Command::View(arguments) => view::view(&arguments, started).map_err(Outcome::Failure),
+            #[cfg(feature = "serve")]
+            Command::Serve(arguments) => serve::serve(&arguments).map_err(Outcome::Failure),
             Command::Fill(arguments) => fill::fill(&arguments).map_err(Outcome::Failure),
             Command::Heads(arguments) => heads::heads(&arguments, started).map_err(Outcome::Failure),
             Command::Head(arguments) => head::head(&arguments, started).map_err(Outcome::Failure),

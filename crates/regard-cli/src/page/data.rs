@@ -228,11 +228,17 @@ impl Findings<'_> {
             top: TopFields {
                 place_bytes: place_bytes(self.units.len()),
                 keys: Packed::places(
-                    heads.iter().filter_map(|head| head.top.as_ref()).flat_map(|top| top.keys.iter().copied()),
+                    heads
+                        .iter()
+                        .filter_map(|head| head.top.as_ref())
+                        .flat_map(|top| top.keys.iter().copied()),
                     self.units.len(),
                 ),
                 probs: Packed::shares(
-                    heads.iter().filter_map(|head| head.top.as_ref()).flat_map(|top| top.probs.iter().copied()),
+                    heads
+                        .iter()
+                        .filter_map(|head| head.top.as_ref())
+                        .flat_map(|top| top.probs.iter().copied()),
                 ),
             },
             received: self.received(heads),

@@ -6,6 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use super::LiveForm;
+
 const BODY: &str = include_str!("assets/body.html");
 const STYLE: &str = include_str!("assets/page.css");
 /// One function around all, so that no name leaves it.
@@ -35,15 +37,42 @@ pub(super) struct Static<'a> {
     pub(super) table: &'a str,
     /// Plain text.
     pub(super) table_note: &'a str,
+    /// On a page that is served, and the text that the form begins with.
+    pub(super) form: Option<(&'a LiveForm<'a>, &'a str)>,
+}
+
+const FILE_PROMISE: &str = "This file contains the text that was looked into. It loads nothing and sends nothing; mind whom you give it to.";
+const LIVE_PROMISE: &str = "What you type goes to the regard that runs on this machine, and nowhere else. A page that you save contains the text.";
+
+fn form(live: &LiveForm<'_>, text: &str) -> String {
+    let mut options = String::new();
+    for (place, model) in live.models.iter().enumerate() {
+        let selected = if place == live.chosen { " selected" } else { "" };
+        // Writing to a string cannot fail.
+        let _ = write!(options, "<option value=\"{place}\"{selected}>{}</option>", escape(model));
+    }
+    // A parser drops the line break after the tag.
+    format!(
+        "<form class=\"ask\" method=\"post\" action=\"{}\">\
+         <label class=\"ask-text\">Text<textarea name=\"text\" rows=\"2\" required>\n{}</textarea></label>\
+         <label>Model<select name=\"model\">{options}</select></label><button>Look</button></form>",
+        escape(live.path),
+        escape(text)
+    )
 }
 
 /// The whole page; `data` is JSON without `<`.
 pub(super) fn document(page: &Static<'_>, data: &str) -> String {
     let policy = format!(
-        "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
+        "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action {}",
         source_hash(SCRIPT),
-        source_hash(STYLE)
+        source_hash(STYLE),
+        if page.form.is_some() { "'self'" } else { "'none'" }
     );
+    // A form that hides where it comes from would be turned away.
+    let referrer = if page.form.is_some() { "same-origin" } else { "no-referrer" };
+    let promise = if page.form.is_some() { LIVE_PROMISE } else { FILE_PROMISE };
+    let form = page.form.map_or_else(String::new, |(live, text)| form(live, text));
     let (title, about) = (escape(page.title), escape(page.about));
     let mut html = String::with_capacity(FIXED_BYTES + data.len() + page.table.len() + 2_000);
     // Writing to a string cannot fail.
@@ -52,7 +81,7 @@ pub(super) fn document(page: &Static<'_>, data: &str) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"{referrer}\">\n\
          <!-- Written by regard {}. This file contains the text that was looked into. -->\n\
          <title>{title} · regard</title>\n<style>{STYLE}</style>\n</head>\n<body>\n",
         env!("CARGO_PKG_VERSION"),
@@ -65,6 +94,8 @@ pub(super) fn document(page: &Static<'_>, data: &str) -> String {
             "about}}" => &about,
             "table}}" => page.table,
             "table_note}}" => page.table_note,
+            "form}}" => &form,
+            "promise}}" => promise,
             _ => "",
         });
     }
@@ -105,7 +136,7 @@ mod tests {
     use super::*;
 
     fn sample() -> String {
-        let page = Static { title: "<m>", about: "a & b", table: "<tr></tr>", table_note: "" };
+        let page = Static { title: "<m>", about: "a & b", table: "<tr></tr>", table_note: "", form: None };
         document(&page, "{\"schema\":1}")
     }
 
@@ -144,12 +175,17 @@ mod tests {
         assert_eq!(html.matches("<script").count(), 2);
         assert_eq!(html.matches("</script").count(), 2);
         assert_eq!(html.matches("</style").count(), 1);
-        for forbidden in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "setTimeout(\""] {
+        for forbidden in
+            ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "setTimeout(\""]
+        {
             assert!(!SCRIPT.contains(forbidden), "{forbidden}");
         }
         for outside in ["http://", "https://", "url(", "@import", "fetch(", "XMLHttpRequest"] {
             let code = SCRIPT.replace("http://www.w3.org/2000/svg", "");
-            assert!(!code.contains(outside) && !STYLE.contains(outside) && !BODY.contains(outside), "{outside}");
+            assert!(
+                !code.contains(outside) && !STYLE.contains(outside) && !BODY.contains(outside),
+                "{outside}"
+            );
         }
     }
 
@@ -158,6 +194,18 @@ mod tests {
         let html = sample();
         assert!(!html.contains("{{") && html.contains("<tr></tr>"));
         assert!(html.contains("<title>&lt;m&gt; · regard</title>") && html.contains("a &amp; b"));
+    }
+
+    #[test]
+    fn document__with_a_form__sends_to_itself_alone_and_holds_the_text_as_text() {
+        let live = LiveForm { path: "/abc/look", models: vec!["a", "<b>"], chosen: 1 };
+        let form = Some((&live, "\n</textarea><script>"));
+        let page = Static { title: "m", about: "", table: "", table_note: "", form };
+        let html = document(&page, "{}");
+        assert!(html.contains("form-action 'self'") && html.contains("content=\"same-origin\""));
+        assert!(html.contains("required>\n\n&lt;/textarea&gt;&lt;script&gt;</textarea>"));
+        assert!(html.contains("<option value=\"1\" selected>&lt;b&gt;</option>"));
+        assert!(sample().contains("form-action 'none'") && !sample().contains("<form"));
     }
 
     #[test]

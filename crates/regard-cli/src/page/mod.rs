@@ -17,9 +17,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use regard_lens::profile::{
-    Control, ProfileOptions, Profiler, Scores, Selection, TopKeysOf, Unit, shuffled,
-};
+use regard_lens::profile::{Control, ProfileOptions, Profiler, Scores, Selection, TopKeysOf, Unit, shuffled};
 use regard_lens::view::HeadId;
 use regard_lens::{AttentionObserver, LayerAttention, LensError, Model, ModelInfo, TokenizedText};
 
@@ -55,10 +53,27 @@ struct Page {
     summary: String,
 }
 
+/// A form on a page that is served: it asks for another text.
+#[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "only a server makes one"))]
+pub(crate) struct LiveForm<'a> {
+    /// Where it goes.
+    pub(crate) path: &'a str,
+    /// Names of the models to choose from.
+    pub(crate) models: Vec<&'a str>,
+    /// The place of this page's model among them.
+    pub(crate) chosen: usize,
+}
+
+/// The page with a form on it.
+#[cfg(feature = "serve")]
+pub(crate) fn live_page(request: &PageRequest<'_>, form: &LiveForm<'_>) -> Result<String, Failure> {
+    Ok(page(request, Some(form), &mut |_, _| ())?.html)
+}
+
 /// Makes the page, writes it to a file and says on stdout what is in it.
 pub(crate) fn write_page(path: &Path, request: &PageRequest<'_>, started: Instant) -> Result<(), Failure> {
     let mut progress = Progress::new(started, request.model.info().layers * 2);
-    let page = page(request, &mut |layer, _| progress.layer(layer))?;
+    let page = page(request, None, &mut |layer, _| progress.layer(layer))?;
     drop(progress);
     write_whole(path, page.html.as_bytes())?;
     let name = visible(&path.display().to_string());
@@ -68,6 +83,7 @@ pub(crate) fn write_page(path: &Path, request: &PageRequest<'_>, started: Instan
 /// Runs the model, and once more on the shuffled text. `on_layer` hears of each layer of both, and how many there are.
 fn page(
     request: &PageRequest<'_>,
+    form: Option<&LiveForm<'_>>,
     on_layer: &mut dyn FnMut(usize, usize),
 ) -> Result<Page, Failure> {
     let PageRequest { model, text, options, .. } = request;
@@ -118,10 +134,10 @@ fn page(
         readings,
         shuffled,
     };
-    finish(&findings)
+    finish(&findings, form)
 }
 
-fn finish(findings: &Findings<'_>) -> Result<Page, Failure> {
+fn finish(findings: &Findings<'_>, form: Option<&LiveForm<'_>>) -> Result<Page, Failure> {
     let (table, in_table) = table::rows(findings);
     let heads = findings.readings[0].profiled.heads.len();
     let table_note = if in_table < heads {
@@ -139,7 +155,8 @@ fn finish(findings: &Findings<'_>) -> Result<Page, Failure> {
         "{} layers × {} heads · {units} {unit}, {direction} · weights {}",
         model.layers, model.heads, model.dtype
     );
-    let page = Static { title: &model.name, about: &about, table: &table, table_note: &table_note };
+    let form = form.map(|form| (form, findings.text.text.as_str()));
+    let page = Static { title: &model.name, about: &about, table: &table, table_note: &table_note, form };
     let data = findings.json().map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))?;
     let html = document(&page, &data);
     let Plan { top_k, rows, .. } = &findings.plan;

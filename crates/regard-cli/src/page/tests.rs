@@ -34,7 +34,15 @@ fn text(units: usize, words: &[&str]) -> TokenizedText {
         text.push_str(word);
         text.push(' ');
         let end = start + word.len();
-        Token { index, id: index as u32, text: word.to_owned(), start, end, word: Some(index), special: false }
+        Token {
+            index,
+            id: index as u32,
+            text: word.to_owned(),
+            start,
+            end,
+            word: Some(index),
+            special: false,
+        }
     });
     let tokens = tokens.collect();
     TokenizedText { text, tokens }
@@ -64,7 +72,8 @@ fn head(id: HeadId, units: usize, plan: &Plan, no_sink: bool) -> HeadProfile {
     scores.mean_distance = back as f32;
     scores.first_token = sink;
     scores.induction = Some(0.2);
-    scores.offsets = (-8..=0).map(|offset| (offset, if offset == -(back as i64) { 1.0 - sink } else { 0.0 })).collect();
+    scores.offsets =
+        (-8..=0).map(|offset| (offset, if offset == -(back as i64) { 1.0 - sink } else { 0.0 })).collect();
     let bins = 2 * (units.ilog2() as usize + 1) + 1;
     scores.distance = vec![0.0; bins];
     scores.distance[bins / 2 - 1 - back.ilog2() as usize] = 1.0 - sink;
@@ -136,8 +145,7 @@ pub(super) fn made_up(layers: usize, heads: usize, text: &TokenizedText, reading
         ways.iter().map(|&way| reading(layers, heads, units.len(), &plan, way)).collect();
     let control = Control { tokens: units.len().min(2048), seed: 0 };
     let shuffled = readings[0].profiled.heads.iter().map(|head| head.scores.clone()).collect();
-    let labels =
-        all_labels.unwrap_or_else(|| Labels::some(text, &units, &plan.rows, named_keys(&readings)));
+    let labels = all_labels.unwrap_or_else(|| Labels::some(text, &units, &plan.rows, named_keys(&readings)));
     let findings = Findings {
         model: &info,
         text,
@@ -152,7 +160,7 @@ pub(super) fn made_up(layers: usize, heads: usize, text: &TokenizedText, reading
         readings,
         shuffled: Some((control, shuffled)),
     };
-    finish(&findings).expect("numbers become JSON")
+    finish(&findings, None).expect("numbers become JSON")
 }
 
 /// Writes a page where the browser's tests look for it, if they asked.
@@ -173,9 +181,11 @@ fn page__8192_tokens_of_270_heads__is_below_3_MB_with_both_readings() {
 
 #[test]
 fn page__any_size_and_label__is_below_3_MB() {
-    let long_words: Vec<String> = (0..40).map(|place| format!("<{}{place}", "<\u{301}\"".repeat(40))).collect();
+    let long_words: Vec<String> =
+        (0..40).map(|place| format!("<{}{place}", "<\u{301}\"".repeat(40))).collect();
     let long_words: Vec<&str> = long_words.iter().map(String::as_str).collect();
-    for (layers, heads, units) in [(1, 1, 1), (1, 1, 70_000), (6, 12, 512), (32, 32, 20_000), (80, 64, 3_000)] {
+    for (layers, heads, units) in [(1, 1, 1), (1, 1, 70_000), (6, 12, 512), (32, 32, 20_000), (80, 64, 3_000)]
+    {
         let page = made_up(layers, heads, &text(units, &long_words), 4);
         let bytes = page.html.len();
         assert!(bytes < MAX_PAGE_BYTES, "{layers} layers, {heads} heads, {units} tokens: {bytes} bytes");

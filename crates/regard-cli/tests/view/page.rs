@@ -33,7 +33,8 @@ fn html__cat_sentence__holds_every_key_of_every_head_within_1e_5() {
     let Some(model) = model() else { return };
     let folder = folder("cat");
     let path = folder.join("cat.html");
-    let said = view(&model, &["--html", path.to_str().unwrap(), "--at", "it", "--head", "L3.H1", TIRED]).written();
+    let said =
+        view(&model, &["--html", path.to_str().unwrap(), "--at", "it", "--head", "L3.H1", TIRED]).written();
     assert!(said.contains("cat.html: 0.") && said.contains("72 heads; all 12 rows, 12 keys each"), "{said}");
     let html = read_to_string(&path).unwrap();
     let data = data(&html);
@@ -117,11 +118,15 @@ fn html__heads_of_a_file__has_roles_and_controls_and_the_rows_asked_for() {
         .arg(&model));
     assert!(ran.written().contains("24 heads; rows 10:60 of 82"));
     let data = data(&read_to_string(&path).unwrap());
-    assert_eq!((data["plan"]["rows"]["start"].as_u64(), data["plan"]["rows"]["end"].as_u64()), (Some(10), Some(60)));
+    assert_eq!(
+        (data["plan"]["rows"]["start"].as_u64(), data["plan"]["rows"]["end"].as_u64()),
+        (Some(10), Some(60))
+    );
     assert_eq!((&data["readings"][0]["no_sink"], data["focus"].as_u64()), (&Value::Bool(true), Some(20)));
     assert_eq!(data["control"]["tokens"].as_u64(), Some(82));
     assert_eq!(data["shuffled"]["previous"].as_array().unwrap().len(), 24);
-    let held = data["readings"].as_array().unwrap().iter().flat_map(|reading| reading["roles"].as_array().unwrap());
+    let held =
+        data["readings"].as_array().unwrap().iter().flat_map(|reading| reading["roles"].as_array().unwrap());
     assert!(held.filter(|bits| bits.as_u64() > Some(0)).count() > 0, "some head has a role");
     remove_dir_all(folder).unwrap();
 }

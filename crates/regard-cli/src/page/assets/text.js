@@ -200,6 +200,6 @@ function coverageOf(head) {
     ? ` of what it gives to others than special tokens and the first one${kept === null || kept === undefined ? "" : ` (${percent(kept)} of this head’s mass)`}`
     : " of this row";
   const norm = reading.norm ? ", weighted by what each value adds" : "";
-  const rest = 1 - sum < 0.0005 ? "nothing is left out" : `${percent(1 - sum)} goes to keys that this file leaves out`;
+  const rest = 1 - sum < 0.0005 ? "nothing is left out" : `${percent(1 - sum)} goes to keys that are left out here`;
   return `${headNames[head]}: ${count(links.length)} keys with ${percent(sum)}${of}${norm}; ${rest}.`;
 }
