@@ -11,6 +11,7 @@ const require = createRequire(join(work, "package.json"));
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const screenshots = process.env.REGARD_SCREENSHOTS;
+const served = process.env.REGARD_SERVED;
 
 let browser;
 before(async () => {
@@ -29,7 +30,7 @@ async function open(name, { width = 1280, height = 900, dark = false, script = t
     hasTouch: touch,
   });
   const page = await context.newPage();
-  const address = pathToFileURL(join(work, "pages", name)).href;
+  const address = name.startsWith("http://") ? name : pathToFileURL(join(work, "pages", name)).href;
   const seen = { problems: [], requests: [] };
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && seen.problems.push(message.text()));
   page.on("pageerror", (error) => seen.problems.push(String(error)));
@@ -357,6 +358,34 @@ test("contrast: what is drawn stands out by 3 to 1, light and dark", async () =>
     });
     assert.deepEqual(ratios, []);
     await opened.close();
+  }
+});
+
+test("served: type a text, see it; no request but the form’s", { skip: !served }, async () => {
+  const opened = await open(served);
+  const { page, seen } = opened;
+  assert.equal(await text(page, "#head-title"), "L3.H1");
+  await page.locator(".ask textarea").fill("Birds <b>sing</b> because they can");
+  await Promise.all([page.waitForURL(/\/look/), page.locator(".ask button").click()]);
+  await page.waitForSelector(".cell.kept");
+  assert.equal(await page.locator(".ask textarea").inputValue(), "Birds <b>sing</b> because they can");
+  assert.equal(await page.locator(".word").nth(1).innerText(), "Birds");
+  await page.locator(".word").nth(2).hover();
+  await settled(page);
+  assert.deepEqual(seen.problems, []);
+  assert.deepEqual(seen.requests.map((address) => address.split("#")[0]), [`${served}look`]);
+  await opened.close();
+});
+
+test("served: axe", { skip: !served }, async () => {
+  for (const width of [1280, 390]) {
+    for (const dark of [false, true]) {
+      const opened = await open(served, { width, dark });
+      await opened.page.evaluate(axe);
+      const found = await opened.page.evaluate(() => window.axe.run(document));
+      assert.deepEqual(found.violations.map(({ id }) => id), []);
+      await quiet(opened);
+    }
   }
 });
 

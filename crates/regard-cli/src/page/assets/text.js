@@ -66,19 +66,20 @@ function moveInText(event) {
   lookFrom(next);
 }
 
-/** Bars under the tokens: the mass that each receives in the head on view, beside the one that receives most. */
+/** Bars under the tokens: the mass that each receives in the head on view, beside the token of the text that receives most. */
 function paintReceived() {
   if (numRows === 0) return;
   const reading = currentReading();
   const head = currentHead();
   const masses = words.map((_, row) => reading.received(head, row));
-  const most = masses.indexOf(Math.max(...masses));
-  const longest = barLevel(masses[most]) || 1;
-  words.forEach((word, row) => word.lastChild.style.setProperty("--mass", (barLevel(masses[row]) / longest).toFixed(4)));
+  const ofText = masses.map((mass, row) => (isAside(rowStart + row) ? 0 : mass));
+  const most = ofText.indexOf(Math.max(...ofText));
+  const longest = barLevel(ofText[most]) || 1;
+  words.forEach((word, row) => word.lastChild.style.setProperty("--mass", Math.min(barLevel(masses[row]) / longest, 1).toFixed(4)));
   byId("words-note").replaceChildren(
-    "Point at a token to see where it looks; a click pins it. Bars below tokens: what each gets from the rows that see it, the longest ",
+    "Point at a token to see where it looks; a click pins it. Bars below tokens: what each gets on average from those that see it; of the text, “",
     wordOf(rowStart + most),
-    ` with ${percent(masses[most])}.`,
+    `” gets most, ${percent(masses[most])}.`,
   );
 }
 
