@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use regard_lens::view::HeadId;
 
+use crate::evidence_arguments::{
+    AblateArguments, CompareArguments, ExplainArguments, RolloutArguments, ViewExtras,
+};
+
 /// See which word each head of a real Transformer looks at.
 #[derive(Debug, Parser)]
 #[command(name = "regard", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -20,6 +24,14 @@ pub(crate) enum Command {
     View(ViewArguments),
     /// Say which words a model expects: in place of [MASK], or after the text
     Fill(FillArguments),
+    /// Show how one head comes to one row: q·k, softmax, and what the values add
+    Explain(ExplainArguments),
+    /// Show what a model loses without a head, beside random other heads
+    Ablate(AblateArguments),
+    /// Compare where one word looks in two texts, or in two models
+    Compare(CompareArguments),
+    /// Follow attention through all layers, from one word down to the text
+    Rollout(RolloutArguments),
 }
 
 /// Where the text comes from.
@@ -74,6 +86,9 @@ pub(crate) struct ViewArguments {
     #[command(flatten)]
     pub(crate) source: TextSource,
 
+    #[command(flatten)]
+    pub(crate) extras: ViewExtras,
+
     /// A model: a directory with config.json, tokenizer.json and model.safetensors, a .gguf file (where built in),
     /// or an id like org/name
     #[arg(long, value_name = "DIR|ID", short = 'm')]
@@ -120,7 +135,7 @@ pub(crate) enum ColorChoice {
     Never,
 }
 
-fn at_least_one(count: &str) -> Result<usize, &'static str> {
+pub(crate) fn at_least_one(count: &str) -> Result<usize, &'static str> {
     count.parse().ok().filter(|&count| count > 0).ok_or("expected a whole number from 1")
 }
 

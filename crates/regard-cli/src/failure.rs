@@ -44,7 +44,10 @@ impl From<LensError> for Failure {
                 Ok(error) => Self::from(*error),
                 Err(error) => Self::failed(error),
             },
-            error @ LensError::EmptyText => Self::usage(error),
+            error @ (LensError::EmptyText
+            | LensError::NoSuchHead { .. }
+            | LensError::PatternLength { .. }
+            | LensError::NothingToPredict) => Self::usage(error),
             error => Self::failed(error),
         }
     }

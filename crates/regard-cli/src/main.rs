@@ -1,6 +1,12 @@
 //! The command `regard`: see which word each head of a real Transformer looks at.
 
+mod ablate;
 mod arguments;
+mod closing;
+mod columns;
+mod compare;
+mod evidence_arguments;
+mod explain;
 mod failure;
 mod fill;
 mod focus;
@@ -12,6 +18,7 @@ mod picture;
 mod plain;
 mod process;
 mod report;
+mod rollout;
 #[cfg(test)]
 mod sample;
 mod sentence;
@@ -36,6 +43,10 @@ fn main() -> ExitCode {
         Arguments::try_parse().map_err(Outcome::from).and_then(|arguments| match arguments.command {
             Command::View(arguments) => view::view(&arguments, started).map_err(Outcome::Failure),
             Command::Fill(arguments) => fill::fill(&arguments).map_err(Outcome::Failure),
+            Command::Explain(arguments) => explain::explain(&arguments, started).map_err(Outcome::Failure),
+            Command::Ablate(arguments) => ablate::ablate(&arguments, started).map_err(Outcome::Failure),
+            Command::Compare(arguments) => compare::compare(&arguments, started).map_err(Outcome::Failure),
+            Command::Rollout(arguments) => rollout::rollout(&arguments, started).map_err(Outcome::Failure),
         });
     let (code, message) = match outcome {
         Ok(()) | Err(Outcome::Failure(Failure::NobodyListens)) => return ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ impl Verification {
     ///
     /// The probabilities as the views read them, the attention output that the next layer gets and the
     /// log-sum-exp are compared with [`Reference`] on the same query, key and value.
-    pub(super) fn check(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
+    pub(crate) fn check(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
         let [_, heads, tokens, _] = attention.query.shape();
         let mut probs = vec![0.0f32; tokens];
         let (query, key, value) = (attention.query, attention.key, attention.value);
