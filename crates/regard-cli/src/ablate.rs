@@ -10,7 +10,7 @@ use regard_lens::view::HeadId;
 use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
-use crate::closing::{Checked, VerifyFields, closing};
+use crate::closing::{Checked, NOT_WHY_BUT_LOST, VerifyFields, closing};
 use crate::columns::{Cell, columns};
 use crate::evidence_arguments::{AblateArguments, HeadList, With};
 use crate::failure::Failure;
@@ -68,7 +68,7 @@ pub(crate) fn ablate(arguments: &AblateArguments, started: Instant) -> Result<()
         let page = Page::of_stdout(arguments.shared.color);
         let mut blocks = Findings { arguments, text: &text, found: &found, page }.blocks();
         let checked = Checked::Run(found.verification);
-        blocks.push(closing(page, model.info(), text.tokens.len(), checked, started));
+        blocks.push(closing(page, model.info(), text.tokens.len(), checked, started, NOT_WHY_BUT_LOST));
         output.write_all(lay_out(&blocks).as_bytes())?;
     }
     Ok(output.flush()?)
@@ -199,7 +199,7 @@ impl Findings<'_> {
         let what = if heads.0.len() == 1 { "random other heads" } else { "random sets of other heads" };
         let others = if self.has_loss() { signed(mean) } else { format!("{mean:.6}") };
         format!(
-            "{said}. Of {count} {what} of {layers} (seed {seed}), {as_much} change it as much; their mean is {others}."
+            "{said}. Of {count} {what} of {layers} (seed {seed}), {as_much} do as much or more; their mean is {others}."
         )
     }
 

@@ -13,6 +13,9 @@ use crate::visible::{visible, wrap};
 /// What no picture of attention may be read as.
 pub(crate) const NOT_WHY: &str = "Attention shows where a head reads, not why; regard ablate shows what the model \
                                   loses without a head.";
+/// The same after an ablation.
+pub(crate) const NOT_WHY_BUT_LOST: &str = "Attention shows where a head reads, not why. This is what the model loses \
+                                           without it, on this text alone.";
 
 /// What was compared with what.
 #[derive(Debug, Clone, Copy)]
@@ -66,9 +69,10 @@ pub(crate) fn closing(
     tokens: usize,
     checked: Checked,
     started: Instant,
+    caution: &str,
 ) -> Vec<String> {
     let parts = cost_parts(model, tokens, checked, Costs::since(started));
-    let mut lines = wrap(NOT_WHY, page.columns);
+    let mut lines = wrap(caution, page.columns);
     lines.extend(join_parts(&parts, page.columns).iter().map(|line| page.palette.dim(line)));
     lines
 }

@@ -11,7 +11,7 @@ use regard_lens::view::Verification;
 use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
-use crate::closing::{Checked, VerifyFields, closing};
+use crate::closing::{Checked, NOT_WHY, VerifyFields, closing};
 use crate::columns::{Cell, columns};
 use crate::evidence_arguments::CompareArguments;
 use crate::failure::Failure;
@@ -61,7 +61,7 @@ pub(crate) fn compare(arguments: &CompareArguments, started: Instant) -> Result<
         let page = Page::of_stdout(arguments.shared.color);
         let mut blocks = pair.blocks(arguments.top, page);
         let tokens = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
-        blocks.push(closing(page, models[0].info(), tokens, Checked::Run(worse(&found)), started));
+        blocks.push(closing(page, models[0].info(), tokens, Checked::Run(worse(&found)), started, NOT_WHY));
         output.write_all(lay_out(&blocks).as_bytes())?;
     }
     Ok(output.flush()?)
@@ -130,13 +130,13 @@ impl<'a> Pair<'a> {
     }
 
     fn blocks(&self, top: usize, page: Page) -> Vec<Vec<String>> {
-        let mut blocks: Vec<Vec<String>> = Vec::new();
+        let mut sentences: Vec<String> = Vec::new();
         let sides = if self.is_one_model() || self.texts[0] != self.texts[1] { 2 } else { 1 };
         for side in 0..sides {
-            let mut lines = marked_text(&self.texts[side], &self.focus[side], None, page);
-            lines.insert(0, page.palette.dim(["A", "B"][side]));
-            blocks.push(lines);
+            sentences.push(page.palette.dim(["A", "B"][side]));
+            sentences.extend(marked_text(&self.texts[side], &self.focus[side], None, page));
         }
+        let mut blocks = vec![sentences];
         if !self.is_one_model() {
             let [a, b] = self.models.map(|model| visible(&model.info().name));
             blocks.push(wrap(&format!("A is read by {a}, B by {b}."), page.columns));

@@ -8,7 +8,7 @@ use regard_lens::view::HeadId;
 use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
-use crate::closing::{Checked, VerifyFields, closing};
+use crate::closing::{Checked, NOT_WHY, VerifyFields, closing};
 use crate::columns::{Cell, columns};
 use crate::evidence_arguments::ExplainArguments;
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ pub(crate) fn explain(arguments: &ExplainArguments, started: Instant) -> Result<
         let mut blocks =
             Explanation { text: &text, focus: &focus, explained: &explained, page }.blocks(&shown);
         let checked = Checked::Run(explained.verification);
-        blocks.push(closing(page, model.info(), text.tokens.len(), checked, started));
+        blocks.push(closing(page, model.info(), text.tokens.len(), checked, started, NOT_WHY));
         output.write_all(lay_out(&blocks).as_bytes())?;
     }
     Ok(output.flush()?)
@@ -82,7 +82,7 @@ impl Explanation<'_> {
         }
         let mut table = self.table(shown);
         table.extend(dimmed(wrap(
-            "share: e^(…) divided by its sum. adds: the length of what the key's value puts into the hidden states, \
+            "prob: e^(s−max) divided by its sum. adds: the length of what the key's value puts into the hidden states, \
              through the head's part of the output projection; all of them as one vector in the last line",
             columns,
         )));
@@ -143,7 +143,7 @@ impl Explanation<'_> {
         let explained = self.explained;
         let scaled =
             if self.is_usual_scale() { format!("÷√{}", explained.head_dim) } else { "scaled".to_owned() };
-        let heading = ["key", "q·k", &scaled, "e^(s−max)", "share", "adds", ""];
+        let heading = ["key", "q·k", &scaled, "e^(s−max)", "prob", "adds", ""];
         let mut rows = vec![heading.map(Cell::dim).to_vec()];
         for &key in shown {
             rows.push(self.row(&explained.keys[key]));

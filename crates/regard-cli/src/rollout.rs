@@ -7,7 +7,7 @@ use regard_lens::TokenizedText;
 use regard_lens::evidence::{Rollout, rollout as roll_out};
 use serde::Serialize;
 
-use crate::closing::{Checked, VerifyFields, closing};
+use crate::closing::{Checked, NOT_WHY, VerifyFields, closing};
 use crate::columns::{Cell, columns};
 use crate::evidence_arguments::RolloutArguments;
 use crate::failure::Failure;
@@ -68,7 +68,7 @@ pub(crate) fn rollout(arguments: &RolloutArguments, started: Instant) -> Result<
                 wrap(formula, page.columns).iter().map(dim).collect(),
             ]
             .concat(),
-            closing(page, model.info(), text.tokens.len(), checked, started),
+            closing(page, model.info(), text.tokens.len(), checked, started, NOT_WHY),
         ];
         output.write_all(lay_out(&blocks).as_bytes())?;
     }
