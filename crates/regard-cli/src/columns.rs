@@ -7,9 +7,9 @@ use crate::visible::{left, right, width};
 
 /// Columns between two cells.
 const GAP: usize = 2;
-/// The first column is cut rather than another one left out, but no further than this.
-const LEAST_TITLE: usize = 9;
-const LONGEST_TITLE: usize = 24;
+/// Texts are cut to this before another column is left out.
+const LEAST_TEXT: usize = 8;
+const LONGEST_TEXT: usize = 24;
 const LONGEST_BAR: usize = 24;
 const SHORTEST_BAR: usize = 4;
 
@@ -99,30 +99,30 @@ pub(crate) fn columns(rows: &[Vec<Cell>], dispensable: &[usize], page: Page) -> 
             if is_bar(column) { widest.max(SHORTEST_BAR) } else { widest }
         })
         .collect();
-    if let Some(title) = widths.first_mut() {
-        *title = (*title).min(LONGEST_TITLE);
+    let is_text = |column: usize| !is_number(column) && !is_bar(column);
+    for column in (0..count).filter(|&column| is_text(column)) {
+        widths[column] = widths[column].min(LONGEST_TEXT);
     }
     let mut shown: Vec<usize> = (0..count).collect();
     let total = |shown: &[usize], widths: &[usize]| -> usize {
         shown.iter().map(|&column| widths[column]).sum::<usize>() + GAP * shown.len().saturating_sub(1)
     };
+    // Texts are cut rather than another column left out, down to where they say nothing any more.
     let mut dispensable = dispensable.iter();
-    loop {
-        let over = total(&shown, &widths).saturating_sub(page.columns);
-        if over == 0 {
-            break;
-        }
-        if let Some(title) = widths.first_mut()
-            && title.saturating_sub(over) >= LEAST_TITLE
+    let mut least = LEAST_TEXT;
+    while total(&shown, &widths) > page.columns {
+        let longest = shown.iter().copied().filter(|&column| is_text(column) && widths[column] > least);
+        if let Some(column) = longest.max_by_key(|&column| (widths[column], column))
+            && spare(&shown, &widths, least, &is_text) >= total(&shown, &widths) - page.columns
         {
-            *title -= over;
+            widths[column] -= 1;
+        } else if let Some(column) = dispensable.next() {
+            shown.retain(|other| other != column);
+        } else if least > 1 {
+            least = 1;
+        } else {
             break;
         }
-        let Some(column) = dispensable.next() else {
-            widths[0] = widths[0].saturating_sub(over).max(1);
-            break;
-        };
-        shown.retain(|other| other != column);
     }
     if let Some(&bar) = shown.iter().find(|&&column| is_bar(column)) {
         widths[bar] += page.columns.saturating_sub(total(&shown, &widths));
@@ -138,6 +138,12 @@ pub(crate) fn columns(rows: &[Vec<Cell>], dispensable: &[usize], page: Page) -> 
         cells.join(&" ".repeat(GAP)).trim_end().to_owned()
     };
     rows.iter().map(line).collect()
+}
+
+/// By how much all texts together can be cut.
+fn spare(shown: &[usize], widths: &[usize], least: usize, is_text: &dyn Fn(usize) -> bool) -> usize {
+    let texts = shown.iter().filter(|&&column| is_text(column));
+    texts.map(|&column| widths[column].saturating_sub(least)).sum()
 }
 
 #[cfg(test)]

@@ -211,7 +211,7 @@ impl<'a> Pair<'a> {
             row.push(Cell::bar(head.total_variation as f32));
             rows.push(row);
         }
-        columns(&rows, &[7, 2], page)
+        columns(&rows, &[7, 2, 4, 6], page)
     }
 
     /// The strongest key that is not one of those that stand aside.

@@ -374,9 +374,19 @@ fn requests__that_make_no_sense__are_one_line_with_a_remedy() {
         (&["view", "--without", "L7.H0", TIRED], "no head L7.H0"),
         (&["view", "--save-heads", "L0.H0", TIRED], "--save"),
         (&["view", "--save", "x", "--save-heads", "L9.H0", TIRED], "no head L9.H0"),
-        (&["view", "--attention", "x", TIRED], "--tokens"),
+        (&["view", "--attention", "x", "--tokens", "y"], "--model"),
     ] {
         let line = refusal(&run(&model, arguments), 2);
+        assert!(line.contains(said), "{said:?} is not in {line:?}");
+    }
+    for (arguments, said) in [
+        (&["view", "--attention", "x"][..], "--tokens"),
+        (&["view", "--tokens", "x", "a"], "--attention"),
+        (&["view", "--attention", "x", "--tokens", "y", "--without", "L0.H0"], "--without"),
+        (&["view", "--attention", "x", "--tokens", "y", "--save", "z"], "--save"),
+        (&["view", "--attention", "x", "--tokens", "y", "a text"], "leave the text out"),
+    ] {
+        let line = refusal(&regard().args(arguments).output().unwrap(), 2);
         assert!(line.contains(said), "{said:?} is not in {line:?}");
     }
     for command in ["explain", "ablate", "compare", "rollout"] {
