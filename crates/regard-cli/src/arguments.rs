@@ -7,6 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use regard_lens::profile::Selection;
 use regard_lens::view::HeadId;
 
+use crate::evidence_arguments::{
+    AblateArguments, CompareArguments, ExplainArguments, RolloutArguments, ViewExtras,
+};
+
 /// See which word each head of a real Transformer looks at.
 #[derive(Debug, Parser)]
 #[command(name = "regard", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -30,6 +34,14 @@ pub(crate) enum Command {
     Head(HeadArguments),
     /// Check rules about heads, such as "L18.H6 induction > 0.8"; for scripts
     Check(CheckArguments),
+    /// Show how one head comes to one row: q·k, softmax, and what the values add
+    Explain(ExplainArguments),
+    /// Show what a model loses without a head, beside random other heads
+    Ablate(AblateArguments),
+    /// Compare where one word looks in two texts, or in two models
+    Compare(CompareArguments),
+    /// Follow attention through all layers, from one word down to the text
+    Rollout(RolloutArguments),
 }
 
 /// Where the text comes from.
@@ -84,6 +96,9 @@ Exit codes: 0 done, 1 it could not be done, 2 the request makes no sense.";
 pub(crate) struct ViewArguments {
     #[command(flatten)]
     pub(crate) source: TextSource,
+
+    #[command(flatten)]
+    pub(crate) extras: ViewExtras,
 
     /// A model: a directory with config.json, tokenizer.json and model.safetensors, a .gguf file (where built in),
     /// or an id like org/name
@@ -362,7 +377,7 @@ pub(crate) enum ColorChoice {
     Never,
 }
 
-fn at_least_one(count: &str) -> Result<usize, &'static str> {
+pub(crate) fn at_least_one(count: &str) -> Result<usize, &'static str> {
     count.parse().ok().filter(|&count| count > 0).ok_or("expected a whole number from 1")
 }
 

@@ -44,7 +44,11 @@ impl From<LensError> for Failure {
                 Ok(error) => Self::from(*error),
                 Err(error) => Self::failed(error),
             },
-            error @ (LensError::EmptyText | LensError::OutOfRange { .. }) => Self::usage(error),
+            error @ (LensError::EmptyText
+            | LensError::OutOfRange { .. }
+            | LensError::NoSuchHead { .. }
+            | LensError::PatternLength { .. }
+            | LensError::NothingToPredict) => Self::usage(error),
             error => Self::failed(error),
         }
     }

@@ -72,6 +72,19 @@ pub(crate) fn find_focus(text: &TokenizedText, at: &str, causal: bool) -> Result
     Err(Failure::usage(format!("no token {at:?} in the text; its tokens are: {tokens}")))
 }
 
+/// The token that `--at` means, or without it the one that is worth a look.
+pub(crate) fn focus_or_default(
+    text: &TokenizedText,
+    at: Option<&str>,
+    causal: bool,
+) -> Result<Focus, Failure> {
+    match at {
+        Some(at) => find_focus(text, at, causal),
+        None => default_focus(text, causal)
+            .ok_or_else(|| Failure::usage("the text has no tokens of its own: give at least one word")),
+    }
+}
+
 /// The last pronoun, else the last word, else (only punctuation) the last token of the text.
 pub(crate) fn default_focus(text: &TokenizedText, causal: bool) -> Option<Focus> {
     let is_word = |token: &usize| surface(text, *token).is_some_and(|s| s.chars().any(char::is_alphanumeric));

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use regard_lens::view::{HeadView, Link, QueryRow, Verification};
+use regard_lens::view::{HeadId, HeadView, Link, QueryRow};
 use regard_lens::{ModelInfo, TokenizedText};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
+use crate::closing::{Checked, VerifyFields};
 use crate::visible::is_hidden;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -18,6 +19,8 @@ pub(crate) struct Header<'a> {
     regard_version: &'static str,
     model: ModelFields<'a>,
     tokens: Vec<TokenFields<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -31,7 +34,7 @@ pub(crate) struct ModelFields<'a> {
 }
 
 #[derive(Serialize)]
-struct TokenFields<'a> {
+pub(crate) struct TokenFields<'a> {
     index: usize,
     id: u32,
     text: &'a str,
@@ -64,11 +67,6 @@ struct LinkFields<'a> {
 }
 
 #[derive(Serialize)]
-struct VerifyFields {
-    max_abs_error: f64,
-}
-
-#[derive(Serialize)]
 struct Footer {
     verify: VerifyFields,
 }
@@ -83,12 +81,28 @@ struct Document<'a> {
 }
 
 impl<'a> Header<'a> {
-    pub(crate) fn new(model: &'a ModelInfo, text: &'a TokenizedText) -> Self {
-        Self::of(SCHEMA, model, text)
+    pub(crate) const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+    /// Of `regard view`, with the heads that are ablated.
+    pub(crate) fn new(model: &'a ModelInfo, text: &'a TokenizedText, without: &[HeadId]) -> Self {
+        let without = without.iter().map(HeadId::to_string).collect();
+        Self { without, ..Self::with_schema(SCHEMA, model, text) }
     }
 
-    /// The same for another kind of document.
-    pub(crate) fn of(schema: &'static str, model: &'a ModelInfo, text: &'a TokenizedText) -> Self {
+    /// Of another command.
+    pub(crate) fn with_schema(schema: &'static str, model: &'a ModelInfo, text: &'a TokenizedText) -> Self {
+        Self {
+            schema,
+            regard_version: Self::VERSION,
+            model: ModelFields::from(model),
+            tokens: TokenFields::of(text),
+            without: Vec::new(),
+        }
+    }
+}
+
+impl<'a> TokenFields<'a> {
+    pub(crate) fn of(text: &'a TokenizedText) -> Vec<Self> {
         let tokens = text.tokens.iter().map(|token| TokenFields {
             index: token.index,
             id: token.id,
@@ -98,12 +112,7 @@ impl<'a> Header<'a> {
             word: token.word,
             special: token.special,
         });
-        Self {
-            schema,
-            regard_version: env!("CARGO_PKG_VERSION"),
-            model: ModelFields::from(model),
-            tokens: tokens.collect(),
-        }
+        tokens.collect()
     }
 }
 
@@ -120,9 +129,9 @@ impl<'a> From<&'a ModelInfo> for ModelFields<'a> {
     }
 }
 
-impl From<Verification> for Footer {
-    fn from(verification: Verification) -> Self {
-        Self { verify: VerifyFields { max_abs_error: verification.max_abs_error } }
+impl From<Checked> for Footer {
+    fn from(checked: Checked) -> Self {
+        Self { verify: checked.into() }
     }
 }
 
@@ -154,11 +163,11 @@ pub(crate) fn write_document<'a>(
     header: Header<'a>,
     text: &'a TokenizedText,
     heads: &[&HeadView],
-    verification: Verification,
+    checked: Checked,
 ) -> io::Result<()> {
     let rows =
         heads.iter().flat_map(|head| head.rows.iter().map(|row| row_fields(head, row, text))).collect();
-    write_line(output, &Document { header, rows, footer: verification.into() })
+    write_line(output, &Document { header, rows, footer: checked.into() })
 }
 
 /// The first line of a stream.
@@ -172,8 +181,8 @@ pub(crate) fn write_rows(output: &mut impl Write, head: &HeadView, text: &Tokeni
 }
 
 /// The last line of a stream.
-pub(crate) fn write_footer(output: &mut impl Write, verification: Verification) -> io::Result<()> {
-    write_line(output, &Footer::from(verification))
+pub(crate) fn write_footer(output: &mut impl Write, checked: Checked) -> io::Result<()> {
+    write_line(output, &Footer::from(checked))
 }
 
 pub(crate) fn write_line(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {

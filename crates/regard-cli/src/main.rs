@@ -1,7 +1,13 @@
 //! The command `regard`: see which word each head of a real Transformer looks at.
 
+mod ablate;
 mod arguments;
 mod check;
+mod closing;
+mod columns;
+mod compare;
+mod evidence_arguments;
+mod explain;
 mod failure;
 mod fill;
 mod focus;
@@ -18,6 +24,7 @@ mod process;
 mod profile_run;
 mod received;
 mod report;
+mod rollout;
 #[cfg(test)]
 mod sample;
 mod sentence;
@@ -49,6 +56,10 @@ fn main() -> ExitCode {
             Command::Heads(arguments) => heads::heads(&arguments, started).map_err(Outcome::Failure),
             Command::Head(arguments) => head::head(&arguments, started).map_err(Outcome::Failure),
             Command::Check(arguments) => check::check(&arguments, started).map_err(Outcome::Failure),
+            Command::Explain(arguments) => explain::explain(&arguments, started).map_err(Outcome::Failure),
+            Command::Ablate(arguments) => ablate::ablate(&arguments, started).map_err(Outcome::Failure),
+            Command::Compare(arguments) => compare::compare(&arguments, started).map_err(Outcome::Failure),
+            Command::Rollout(arguments) => rollout::rollout(&arguments, started).map_err(Outcome::Failure),
         });
     let (code, message) = match outcome {
         Ok(()) | Err(Outcome::Failure(Failure::NobodyListens)) => return ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use regard_lens::view::HeadKind;
 
+use crate::closing::Checked;
 use crate::process::Costs;
 use crate::report::{Example, Report, percent, times};
 use crate::visible::visible;
@@ -15,6 +16,7 @@ pub(crate) fn render(report: &Report<'_>, costs: Costs) -> String {
         format!("The word that looks: {}, token {} of 0 to {last}.", report.focus_name(), report.focus.token),
     ];
     lines.extend(report.focus_note().map(|note| format!("{note}.")));
+    lines.extend(report.ablated());
     lines.extend(report.best_of_each_kind().into_iter().map(|example| sentence(report, example)));
     if let Some(pictured) = report.pictured() {
         let rest = report.rest_of_row(pictured);
@@ -63,17 +65,21 @@ fn sentence(report: &Report<'_>, example: Example<'_>) -> String {
 }
 
 fn cost_sentence(report: &Report<'_>, costs: Costs) -> String {
-    let (model, verification) = (report.model, report.viewed.verification);
+    let model = report.model;
     let memory = costs.peak_megabytes().map_or_else(String::new, |megabytes| format!(" and {megabytes} MB"));
+    let checked = match report.checked {
+        Checked::Run(verification) => format!(
+            "the largest error on {} sampled rows, against arithmetic in 64 bits, is {:.1e}",
+            verification.rows, verification.max_abs_error
+        ),
+        Checked::RowSums(error) => format!("the rows sum to 1 within {error:.1e}"),
+    };
     format!(
-        "{} tokens in {}, {} layers of {} heads; the largest error on {} sampled rows, against arithmetic in 64 \
-         bits, is {:.1e}; took {:.2} seconds{memory}.",
+        "{} tokens in {}, {} layers of {} heads; {checked}; took {:.2} seconds{memory}.",
         report.text.tokens.len(),
         visible(&model.name),
         model.layers,
         model.heads,
-        verification.rows,
-        verification.max_abs_error,
         costs.seconds,
     )
 }

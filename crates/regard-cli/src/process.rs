@@ -35,10 +35,12 @@ fn peak_of(status: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Says on a terminal's stderr which layer is being looked at, once the work has taken noticeably long.
+/// Says on a terminal's stderr how far the work is, once it has taken noticeably long.
 pub(crate) struct Progress {
     started: Instant,
-    layers: usize,
+    /// What is counted, as in `layer`.
+    what: &'static str,
+    pub(crate) all: usize,
     shown: Option<usize>,
     enabled: bool,
 }
@@ -47,16 +49,16 @@ impl Progress {
     /// Shorter work shows nothing: a line that flashes up is noise.
     const PATIENCE: Duration = Duration::from_secs(1);
 
-    pub(crate) fn new(started: Instant, layers: usize) -> Self {
-        Self { started, layers, shown: None, enabled: stderr().is_terminal() }
+    pub(crate) fn new(started: Instant, what: &'static str, all: usize) -> Self {
+        Self { started, what, all, shown: None, enabled: stderr().is_terminal() }
     }
 
-    /// Layer `layer`, from 0, is done.
-    pub(crate) fn layer(&mut self, layer: usize) {
-        if self.enabled && self.shown != Some(layer) && self.started.elapsed() > Self::PATIENCE {
-            self.shown = Some(layer);
+    /// Number `done`, from 0, is done.
+    pub(crate) fn done(&mut self, done: usize) {
+        if self.enabled && self.shown != Some(done) && self.started.elapsed() > Self::PATIENCE {
+            self.shown = Some(done);
             // Losing the progress line is no reason to fail.
-            let _ = write!(stderr(), "\rlayer {} of {}", layer + 1, self.layers);
+            let _ = write!(stderr(), "\r{} {} of {}", self.what, done + 1, self.all);
         }
     }
 }

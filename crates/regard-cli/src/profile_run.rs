@@ -53,7 +53,7 @@ impl Loaded {
     pub(crate) fn profile(&self, options: ProfileOptions, started: Instant) -> Result<Profile, Failure> {
         let mut progress = None;
         let mut hear = |layer: usize, layers: usize| {
-            progress.get_or_insert_with(|| Progress::new(started, layers)).layer(layer);
+            progress.get_or_insert_with(|| Progress::new(started, "layer", layers)).done(layer);
         };
         Ok(profile(&self.model, &self.text, options, &mut hear)?)
     }

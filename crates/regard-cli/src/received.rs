@@ -15,7 +15,7 @@ use crate::label::name;
 use crate::process::Progress;
 use crate::profile_run::{Ending, Loaded, RunFields, dense_bytes};
 use crate::report::percent;
-use crate::terminal::{Page, WIDEST, page_of};
+use crate::terminal::{Page, WIDEST, lay_out};
 use crate::visible::{left, right, width, wrap};
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -55,8 +55,8 @@ pub(crate) fn received(
     text: TokenizedText,
     (focus, started): (Focus, Instant),
 ) -> Result<(), Failure> {
-    let mut progress = Progress::new(started, model.info().layers);
-    let mut hear = |layer| progress.layer(layer);
+    let mut progress = Progress::new(started, "layer", model.info().layers);
+    let mut hear = |layer| progress.done(layer);
     let mut observer = ReceivedBy::new(focus.token, arguments.top, &mut hear);
     model.run(&text, &mut observer)?;
     let (heads, verification) = observer.finish();
@@ -77,7 +77,7 @@ pub(crate) fn received(
                 .collect(),
         };
         let document = Document {
-            header: Header::of(SCHEMA, loaded.model.info(), &loaded.text),
+            header: Header::with_schema(SCHEMA, loaded.model.info(), &loaded.text),
             at: focus.token,
             heads: heads.iter().map(fields).collect(),
             run: ending.fields(),
@@ -136,5 +136,5 @@ fn render(
     let note =
         "receives: the sum of what all rows give to it; mean: the same for each row that may look at it";
     lines.extend(wrap(note, columns).iter().map(|line| palette.dim(line)));
-    page_of(vec![lines, ending.lines(loaded, columns, palette)])
+    lay_out(&[lines, ending.lines(loaded, columns, palette)])
 }

@@ -1,8 +1,10 @@
 //! What a run found, put into the words that every form of output shares.
 
-use regard_lens::view::{HeadKind, HeadView, Link, QueryRow, Viewed};
+use regard_lens::view::{HeadId, HeadKind, HeadView, Link, QueryRow, Viewed};
 use regard_lens::{ModelInfo, TokenizedText};
 
+use crate::closing::Checked;
+use crate::evidence_arguments::HeadList;
 use crate::focus::Focus;
 use crate::label::name;
 
@@ -21,6 +23,9 @@ pub(crate) struct Report<'a> {
     /// Every head, in order, with the row of the focus alone.
     pub(crate) heads: Vec<HeadView>,
     pub(crate) viewed: Viewed,
+    pub(crate) checked: Checked,
+    /// Heads whose output is 0.
+    pub(crate) without: Vec<HeadId>,
 }
 
 /// One head as an example of its kind, with the focus's row and the key that the line is about.
@@ -74,13 +79,7 @@ impl Report<'_> {
 
     /// What it means that the focus is one piece of a longer stretch, if it is.
     pub(crate) fn focus_note(&self) -> Option<String> {
-        let (first, last) = self.focus.pieces?;
-        let tokens = &self.text.tokens;
-        let whole =
-            crate::visible::visible(self.text.text.get(tokens[first].start..tokens[last].end)?.trim());
-        let place = if self.focus.token == first { "first" } else { "last" };
-        let (token, pieces) = (self.focus_name(), last - first + 1);
-        Some(format!("{token} is the {place} of the {pieces} tokens of {whole}"))
+        focus_note(self.text, &self.focus)
     }
 
     /// `it sends 49 % to cat; the other words send 12 %`
@@ -137,6 +136,16 @@ impl Report<'_> {
         if self.model.causal && !adds_tokens { FIRST } else { "special tokens" }
     }
 
+    /// Which heads the model runs without, if it does.
+    pub(crate) fn ablated(&self) -> Option<String> {
+        let heads = HeadList(self.without.clone());
+        (!self.without.is_empty()).then(|| {
+            format!("Without {heads}: its output is 0; where it looks is shown, but nothing reads it.")
+                .replace("its output", if self.without.len() == 1 { "its output" } else { "their outputs" })
+                .replace("are 0; where it looks", "are 0; where they look")
+        })
+    }
+
     /// How many heads give more than half of their mass to what stands aside, and which those are.
     pub(crate) fn on_special_tokens(&self) -> String {
         let count = self.heads.iter().filter(|head| head.statistics.special_mass > 0.5).count();
@@ -150,6 +159,16 @@ impl Report<'_> {
         let heads = self.heads.len();
         format!("{count} of {heads} heads look mostly at {}{special}.", self.aside())
     }
+}
+
+/// What it means that a focus is one piece of a longer stretch, if it is.
+pub(crate) fn focus_note(text: &TokenizedText, focus: &Focus) -> Option<String> {
+    let (first, last) = focus.pieces?;
+    let tokens = &text.tokens;
+    let whole = crate::visible::visible(text.text.get(tokens[first].start..tokens[last].end)?.trim());
+    let place = if focus.token == first { "first" } else { "last" };
+    let (token, pieces) = (name(text, focus.token), last - first + 1);
+    Some(format!("{token} is the {place} of the {pieces} tokens of {whole}"))
 }
 
 /// A share as people read it: whole per cent, `<1 %` for what is little but not nothing.

@@ -79,6 +79,11 @@ fn line(report: &Report<'_>, example: Example<'_>, layout: &Columns, palette: Pa
     line.trim_end().to_owned()
 }
 
+/// A bar of `columns` columns for 100 %, in half columns.
+pub(crate) fn share_bar(share: f32, columns: usize, palette: Palette) -> String {
+    bar(share, 0.0, columns, palette)
+}
+
 /// A bar of `columns` columns for 100 %, in half columns; the part that is usual is thin.
 fn bar(share: f32, usual: f32, columns: usize, palette: Palette) -> String {
     let halves = (share.clamp(0.0, 1.0) * columns as f32 * 2.0).round() as usize;

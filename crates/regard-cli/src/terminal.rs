@@ -2,14 +2,18 @@
 
 use std::io::{IsTerminal, stdout};
 
+use regard_lens::TokenizedText;
+
 use crate::arguments::ColorChoice;
+use crate::closing::cost_parts;
+use crate::focus::Focus;
 use crate::palette::Palette;
 use crate::picture::picture;
 use crate::process::Costs;
-use crate::report::{Report, percent};
+use crate::report::{Report, focus_note, percent};
 use crate::sentence::{Marks, sentence};
 use crate::table::table;
-use crate::visible::{visible, width, wrap};
+use crate::visible::{width, wrap};
 
 /// How wide the page is at most: longer lines are hard to read.
 pub(crate) const WIDEST: usize = 120;
@@ -35,9 +39,7 @@ impl Page {
         let picture_lines = lines.map_or(20, |lines| lines.saturating_sub(20).clamp(8, 24));
         Self { columns: columns.clamp(NARROWEST, WIDEST) - MARGIN, picture_lines, palette }
     }
-}
 
-impl Page {
     /// A page for what reads stdout; where that is no terminal and COLUMNS is not set, of `piped` columns.
     pub(crate) fn of_stdout(color: ColorChoice, piped: usize) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
@@ -53,7 +55,9 @@ impl Page {
 /// The whole view.
 pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
     let Page { columns, palette, .. } = page;
-    let mut blocks = vec![marked_sentence(report, page), table(report, columns, palette)];
+    let mut blocks = vec![marked_sentence(report, page)];
+    blocks.extend(report.ablated().map(|ablated| wrap(&ablated, columns)));
+    blocks.push(table(report, columns, palette));
     if let (Some(map), Some(pictured)) = (&report.viewed.map, report.pictured()) {
         let head = pictured.head.id.to_string();
         let mut block: Vec<String> = wrap(&format!("{head}: {}", report.says(pictured)), columns);
@@ -70,20 +74,20 @@ pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
         blocks.push(picture(map, report.text, report.focus.token, &keys, columns, palette));
     }
     let mut last = wrap(&report.on_special_tokens(), columns);
-    last.extend(join_parts(&costs(report, cost), columns).iter().map(|line| palette.dim(line)));
+    let parts = cost_parts(report.model, report.text.tokens.len(), report.checked, cost);
+    last.extend(join_parts(&parts, columns).iter().map(|line| palette.dim(line)));
     blocks.push(last);
-
-    page_of(blocks)
+    lay_out(&blocks)
 }
 
-/// Blocks of lines with a margin, and an empty line around each.
-pub(crate) fn page_of(blocks: Vec<Vec<String>>) -> String {
+/// Blocks of lines with a blank line before each, and a margin.
+pub(crate) fn lay_out(blocks: &[Vec<String>]) -> String {
     let mut page = String::from("\n");
     for block in blocks {
         for line in block {
             if !line.is_empty() {
                 page += &" ".repeat(MARGIN);
-                page += &line;
+                page += line;
             }
             page.push('\n');
         }
@@ -94,37 +98,29 @@ pub(crate) fn page_of(blocks: Vec<Vec<String>>) -> String {
 }
 
 fn marked_sentence(report: &Report<'_>, page: Page) -> Vec<String> {
-    let text = report.text;
+    let pictured = report.pictured().filter(|pictured| !report.text.tokens[pictured.link.key].special);
+    let arrow = pictured.map(|pictured| {
+        (pictured.link.key, format!("{} in {}", percent(pictured.link.prob), pictured.head.id))
+    });
+    marked_text(report.text, &report.focus, arrow, page)
+}
+
+/// The text with the word that looks marked, and an arrow with its label to where it looks.
+pub(crate) fn marked_text(
+    text: &TokenizedText,
+    focus: &Focus,
+    arrow: Option<(usize, String)>,
+    page: Page,
+) -> Vec<String> {
     let span = |token: usize| text.tokens[token].start..text.tokens[token].end;
-    let pictured = report.pictured().filter(|pictured| !text.tokens[pictured.link.key].special);
-    let marks = Marks {
-        focus: span(report.focus.token),
-        arrow: pictured.map(|pictured| {
-            let label = format!("{} in {}", percent(pictured.link.prob), pictured.head.id);
-            (span(pictured.link.key), label)
-        }),
-    };
+    let marks = Marks { focus: span(focus.token), arrow: arrow.map(|(key, label)| (span(key), label)) };
     let starts: Vec<usize> =
         text.tokens.iter().filter(|token| !token.special).map(|token| token.start).collect();
     let mut lines = sentence(&text.text, &starts, &marks, page.columns, page.palette);
-    if let Some(note) = report.focus_note() {
+    if let Some(note) = focus_note(text, focus) {
         lines.extend(wrap(&note, page.columns).iter().map(|line| page.palette.dim(line)));
     }
     lines
-}
-
-/// What was run, how exact it was and what it cost.
-fn costs(report: &Report<'_>, costs: Costs) -> Vec<String> {
-    let (model, verification) = (report.model, report.viewed.verification);
-    let mut parts = vec![
-        format!("{} tokens", report.text.tokens.len()),
-        format!("{} layers × {} heads", model.layers, model.heads),
-        format!("within {:.1e} of f64 on {} sampled rows", verification.max_abs_error, verification.rows),
-        format!("{:.2} s", costs.seconds),
-    ];
-    parts.extend(costs.peak_megabytes().map(|megabytes| format!("{megabytes} MB")));
-    parts.push(visible(&model.name));
-    parts
 }
 
 /// Parts on as few lines as they need; a part longer than a line is broken.

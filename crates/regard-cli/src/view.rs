@@ -1,15 +1,19 @@
 //! `regard view`: parse, look through the lens, print.
 
-use std::io::{BufWriter, Write, stdout};
+use std::fs::File;
+use std::io::{BufWriter, Read, Write, stderr, stdout};
+use std::path::Path;
 use std::time::Instant;
 
+use regard_lens::exchange::{AttentionMaps, SavePlan, tokens_from_json};
 use regard_lens::profile::ProfileOptions;
-use regard_lens::view::{HeadId, HeadView, Queries, ViewOptions, Viewer};
-use regard_lens::{Model, ModelInfo, TokenizedText, resolve_model};
+use regard_lens::view::{HeadId, HeadView, Queries, ViewOptions, Viewed, Viewer};
+use regard_lens::{Both, Interventions, Model, ModelInfo, TokenizedText, resolve_model};
 
 use crate::arguments::ViewArguments;
+use crate::closing::Checked;
 use crate::failure::Failure;
-use crate::focus::{Focus, default_focus, find_focus};
+use crate::focus::{Focus, focus_or_default};
 use crate::input::read_text;
 use crate::json;
 use crate::page::{PageRequest, write_page};
@@ -17,7 +21,11 @@ use crate::picture::most_cells;
 use crate::process::{Costs, Progress};
 use crate::report::Report;
 use crate::terminal::Page;
+use crate::visible::visible;
 use crate::{plain, received, terminal};
+
+/// The longest file of tokens that is read.
+const MAX_TOKENS_BYTES: u64 = 16 << 20;
 
 pub(crate) const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
                         or --model org/name for one from the Hugging Face Hub";
@@ -26,17 +34,15 @@ pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Fa
     if arguments.all && !arguments.json {
         return Err(Failure::usage("--all writes JSON lines: add --json"));
     }
+    if let (Some(maps), Some(tokens)) = (&arguments.extras.attention, &arguments.extras.tokens) {
+        return view_maps(arguments, (maps, tokens), started);
+    }
     let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
     let text = read_text(&arguments.source)?;
-    let model = Model::load(&resolve_model(model)?)?;
+    let model = load_model(Some(model))?;
     check_head(arguments.head, model.info())?;
     let text = model.tokenize(&text)?;
-    let causal = model.info().causal;
-    let focus = match &arguments.at {
-        Some(at) => find_focus(&text, at, causal)?,
-        None => default_focus(&text, causal)
-            .ok_or_else(|| Failure::usage("the text has no tokens of its own: give at least one word"))?,
-    };
+    let focus = focus_or_default(&text, arguments.at.as_deref(), model.info().causal)?;
     if let Some(path) = &arguments.html {
         let (focus, head) = (focus.token, arguments.head);
         let request =
@@ -46,8 +52,57 @@ pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Fa
     if arguments.received {
         return received::received(arguments, model, text, (focus, started));
     }
-    let run = Run { arguments, model: &model, text: &text, started };
-    if arguments.all { run.stream_rows(&focus) } else { run.report(focus) }
+    let run = Run { arguments, source: Source::Model(&model), info: model.info(), text: &text, started };
+    run.view()
+}
+
+/// The view of another program's matrices.
+fn view_maps(
+    arguments: &ViewArguments,
+    (maps, tokens): (&Path, &Path),
+    started: Instant,
+) -> Result<(), Failure> {
+    if !arguments.source.text.is_empty() || arguments.source.file.is_some() {
+        return Err(Failure::usage("--attention has its own tokens: leave the text out"));
+    }
+    let text = read_tokens(tokens)?;
+    let maps = AttentionMaps::open(maps)?;
+    if maps.tokens() != text.tokens.len() {
+        return Err(Failure::failed(format!(
+            "{}: expected {} tokens, as the matrices have, found {}; save both from the same run",
+            tokens.display(),
+            maps.tokens(),
+            text.tokens.len()
+        )));
+    }
+    let info = maps.info()?;
+    check_head(arguments.head, &info)?;
+    Run { arguments, source: Source::Maps(&maps), info: &info, text: &text, started }.view()
+}
+
+fn read_tokens(path: &Path) -> Result<TokenizedText, Failure> {
+    let name = path.display();
+    let mut json = Vec::new();
+    let file = File::open(path).map_err(|error| Failure::failed(format!("cannot open {name}: {error}")))?;
+    file.take(MAX_TOKENS_BYTES + 1)
+        .read_to_end(&mut json)
+        .map_err(|error| Failure::failed(format!("cannot read {name}: {error}")))?;
+    if json.len() as u64 > MAX_TOKENS_BYTES {
+        let limit = MAX_TOKENS_BYTES >> 20;
+        return Err(Failure::failed(format!(
+            "{name} is longer than {limit} MiB; it should list the tokens of a text"
+        )));
+    }
+    tokens_from_json(&json).map_err(|problem| {
+        let how = "json.dump(tokenizer.convert_ids_to_tokens(ids), file) writes one";
+        Failure::failed(format!("{name}: {problem}; {how}"))
+    })
+}
+
+/// Loads the model that `--model` names.
+pub(crate) fn load_model(model: Option<&str>) -> Result<Model, Failure> {
+    let model = model.ok_or_else(|| Failure::usage(NO_MODEL))?;
+    Ok(Model::load(&resolve_model(model)?)?)
 }
 
 pub(crate) fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), Failure> {
@@ -61,14 +116,70 @@ pub(crate) fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), 
     }
 }
 
+/// Where the attention comes from.
+enum Source<'a> {
+    Model(&'a Model),
+    Maps(&'a AttentionMaps),
+}
+
 struct Run<'a> {
     arguments: &'a ViewArguments,
-    model: &'a Model,
+    source: Source<'a>,
+    info: &'a ModelInfo,
     text: &'a TokenizedText,
     started: Instant,
 }
 
 impl Run<'_> {
+    fn view(&self) -> Result<(), Failure> {
+        self.without().iter().try_for_each(|&head| check_head(Some(head), self.info))?;
+        let focus = focus_or_default(self.text, self.arguments.at.as_deref(), self.info.causal)?;
+        if self.arguments.all { self.stream_rows(&focus) } else { self.report(focus) }
+    }
+
+    /// Heads whose output is 0.
+    fn without(&self) -> &[HeadId] {
+        self.arguments.extras.without.as_ref().map_or(&[], |heads| &heads.0)
+    }
+
+    /// Lets the viewer see every layer, and a file be written.
+    fn look(&self, mut viewer: Viewer<'_>) -> Result<(Viewed, Checked), Failure> {
+        match self.source {
+            Source::Model(model) => {
+                let interventions = Interventions::without(self.without());
+                match self.save_plan(model)? {
+                    None => drop(model.run_with(self.text, &interventions, &mut viewer)?),
+                    Some(plan) => {
+                        let mut saver = plan.start()?;
+                        let mut both = Both(&mut viewer, &mut saver);
+                        let hidden = model.run_with(self.text, &interventions, &mut both)?;
+                        saver.finish(&hidden)?;
+                    }
+                }
+                let viewed = viewer.finish();
+                let checked = Checked::Run(viewed.verification);
+                Ok((viewed, checked))
+            }
+            Source::Maps(maps) => {
+                viewer.look_at_maps(maps)?;
+                Ok((viewer.finish(), Checked::RowSums(maps.max_row_sum_error())))
+            }
+        }
+    }
+
+    /// The file to be written, if one is wanted; its size is said before the work begins.
+    fn save_plan(&self, model: &Model) -> Result<Option<SavePlan>, Failure> {
+        let extras = &self.arguments.extras;
+        let Some(path) = &extras.save else { return Ok(None) };
+        let heads = extras.save_heads.as_ref().map(|heads| heads.0.clone());
+        let heads = heads.or_else(|| self.arguments.head.map(|head| vec![head]));
+        let plan = SavePlan::new(path, model, self.text, heads.as_deref())?;
+        let (size, path) = (plan.bytes().div_ceil(1000), visible(&path.display().to_string()));
+        // Losing this line is no reason to fail.
+        let _ = writeln!(stderr(), "regard: writing {size} kB to {path}");
+        Ok(Some(plan))
+    }
+
     fn options(&self, queries: Queries, map_size: [usize; 2]) -> ViewOptions {
         ViewOptions {
             queries,
@@ -83,21 +194,19 @@ impl Run<'_> {
     fn stream_rows(&self, focus: &Focus) -> Result<(), Failure> {
         let queries = if self.arguments.at.is_some() { Queries::One(focus.token) } else { Queries::All };
         let mut output = BufWriter::new(stdout().lock());
-        json::write_header(&mut output, &json::Header::new(self.model.info(), self.text))?;
-        let mut progress = Progress::new(self.started, self.model.info().layers);
+        json::write_header(&mut output, &json::Header::new(self.info, self.text, self.without()))?;
+        let mut progress = Progress::new(self.started, "layer", self.info.layers);
         let mut on_head = |head: HeadView| {
-            progress.layer(head.id.layer);
+            progress.done(head.id.layer);
             if self.arguments.head.is_none_or(|wanted| wanted == head.id) {
                 json::write_rows(&mut output, &head, self.text)?;
             }
             Ok(())
         };
-        let mut viewer =
-            Viewer::new(self.text, self.model.info(), self.options(queries, [0, 0]), &mut on_head);
-        self.model.run(self.text, &mut viewer)?;
-        let viewed = viewer.finish();
+        let viewer = Viewer::new(self.text, self.info, self.options(queries, [0, 0]), &mut on_head);
+        let (_, checked) = self.look(viewer)?;
         drop(progress);
-        json::write_footer(&mut output, viewed.verification)?;
+        json::write_footer(&mut output, checked)?;
         Ok(output.flush()?)
     }
 
@@ -105,25 +214,25 @@ impl Run<'_> {
     fn report(&self, focus: Focus) -> Result<(), Failure> {
         let page = Page::of_stdout(self.arguments.color, 80);
         let mut heads = Vec::new();
-        let mut progress = Progress::new(self.started, self.model.info().layers);
+        let mut progress = Progress::new(self.started, "layer", self.info.layers);
         let mut on_head = |head: HeadView| {
-            progress.layer(head.id.layer);
+            progress.done(head.id.layer);
             heads.push(head);
             Ok(())
         };
         let map_size = most_cells(page.columns, page.picture_lines, page.palette);
         let options = self.options(Queries::One(focus.token), map_size);
-        let mut viewer = Viewer::new(self.text, self.model.info(), options, &mut on_head);
-        self.model.run(self.text, &mut viewer)?;
-        let viewed = viewer.finish();
+        let viewer = Viewer::new(self.text, self.info, options, &mut on_head);
+        let (viewed, checked) = self.look(viewer)?;
         drop(progress);
-        let report = Report { model: self.model.info(), text: self.text, focus, heads, viewed };
+        let without = self.without().to_vec();
+        let report = Report { model: self.info, text: self.text, focus, heads, viewed, checked, without };
 
         let mut output = BufWriter::new(stdout().lock());
         if self.arguments.json {
-            let header = json::Header::new(report.model, report.text);
+            let header = json::Header::new(report.model, report.text, self.without());
             let heads = self.heads_in_json(&report);
-            json::write_document(&mut output, header, report.text, &heads, report.viewed.verification)?;
+            json::write_document(&mut output, header, report.text, &heads, report.checked)?;
         } else {
             let costs = Costs::since(self.started);
             let view = if self.arguments.plain {

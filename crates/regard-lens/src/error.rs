@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use regard::AttentionError;
 
+use crate::view::HeadId;
+
 /// Why a model could not be found, loaded or run.
 ///
 /// Displayed as one line that names the file, the field, what was expected, what was found and what to do.
@@ -194,6 +196,55 @@ pub enum LensError {
         /// Bytes asked for.
         bytes: usize,
     },
+    /// The model has no such head.
+    NoSuchHead {
+        /// The head asked for.
+        head: HeadId,
+        /// Layers of the model.
+        layers: usize,
+        /// Query heads of each layer.
+        heads: usize,
+    },
+    /// A frozen attention pattern is of another text length than the one it is used on.
+    PatternLength {
+        /// The head.
+        head: HeadId,
+        /// Tokens of the text that the model runs on.
+        expected: usize,
+        /// Tokens of the text that the pattern comes from.
+        found: usize,
+    },
+    /// What was asked for would take more memory, or room on the disk, than is allowed.
+    TooMuchMemory {
+        /// What takes it.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// The most that is allowed.
+        limit: u64,
+        /// What helps.
+        remedy: &'static str,
+    },
+    /// A file of attention matrices is not what it should be.
+    Maps {
+        /// The file.
+        path: PathBuf,
+        /// The field, or the head and row.
+        field: String,
+        /// What can be read, and how to make it.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// A file could not be written.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// One token has no next one to predict.
+    NothingToPredict,
     /// A layer of `regard` refused its input, or was asked for something it does not have.
     Attention(AttentionError),
     /// An observer stopped the run.
@@ -317,6 +368,26 @@ impl LensError {
                 "the vocabulary has no [MASK] or <mask>; tokenizer.json and the weights are not of the same model"
                     .to_owned()
             }
+            Self::NoSuchHead { head, layers, heads } => format!(
+                "no head {head}: the model has L0.H0 to L{}.H{}",
+                layers.saturating_sub(1),
+                heads.saturating_sub(1)
+            ),
+            Self::PatternLength { head, expected, found } => format!(
+                "the pattern for {head}: expected one of {expected} tokens, as the text has, found one of {found}; take a text with as many tokens"
+            ),
+            Self::TooMuchMemory { what, needed, limit, remedy } => format!(
+                "{what} would take {} MB, the limit is {} MB; {remedy}",
+                needed.div_ceil(1_000_000),
+                limit / 1_000_000
+            ),
+            Self::Maps { path, field, expected, found } => {
+                format!("{}: {field}: expected {expected}, found {found}", path.display())
+            }
+            Self::Write { path, source } => format!("cannot write {}: {source}", path.display()),
+            Self::NothingToPredict => {
+                "one token alone has no next one to predict; give a longer text".to_owned()
+            }
             Self::AllocationFailed { bytes } => format!("could not allocate {bytes} bytes"),
             Self::Attention(error) => error.to_string(),
             Self::Observer(error) => error.to_string(),
@@ -369,7 +440,7 @@ fn write_escaped(line: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 impl std::error::Error for LensError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Read { source, .. } => Some(source),
+            Self::Read { source, .. } | Self::Write { source, .. } => Some(source),
             Self::Json { source, .. } => Some(source),
             Self::Attention(error) => Some(error),
             Self::Observer(error) => Some(&**error),

@@ -26,14 +26,19 @@
 //! ```
 //!
 //! The mathematics of a layer is [`regard`]'s; here are the files, the tokenizer, and what of a Transformer is not
-//! attention. [`view`] works out what each head does with one word of a text, [`profile`] with all of it.
+//! attention. [`view`] works out what each head does with one word of a text, [`profile`] with all of it; [`evidence`] changes
+//! heads and looks at what comes of it; [`exchange`] trades attention with other programs.
 
 mod error;
+pub mod evidence;
+pub mod exchange;
 mod families;
 mod files;
 #[cfg(feature = "gguf")]
 mod gguf;
 mod hub;
+mod intervene;
+mod kept;
 mod model;
 mod observer;
 mod open;
@@ -48,7 +53,8 @@ pub use error::{HubProblem, LensError};
 #[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use hub::resolve_model;
+pub use intervene::{Change, Interventions, Pattern};
 pub use model::{HiddenStates, Model, ModelInfo, Predicts};
-pub use observer::{AttentionObserver, LayerAttention};
+pub use observer::{AttentionObserver, Both, LayerAttention};
 pub use predict::{Filled, Prediction};
 pub use token::{Token, TokenizedText};

@@ -5,6 +5,7 @@ use std::thread;
 
 use crate::error::LensError;
 use crate::files::sha256;
+use crate::intervene::Interventions;
 use crate::observer::AttentionObserver;
 use crate::open::open;
 use crate::token::TokenizedText;
@@ -133,6 +134,20 @@ impl Model {
         tokens: &TokenizedText,
         observer: &mut dyn AttentionObserver,
     ) -> Result<HiddenStates, LensError> {
+        self.run_with(tokens, &Interventions::new(), observer)
+    }
+
+    /// [`Self::run`] with some heads changed. The observer sees what each head computes before it is changed.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; [`LensError::NoSuchHead`]; [`LensError::PatternLength`] if a frozen pattern is of a text
+    /// of another length.
+    pub fn run_with(
+        &self,
+        tokens: &TokenizedText,
+        interventions: &Interventions,
+        observer: &mut dyn AttentionObserver,
+    ) -> Result<HiddenStates, LensError> {
         let seq_len = tokens.tokens.len();
         if seq_len == 0 {
             return Err(LensError::EmptyText);
@@ -145,8 +160,9 @@ impl Model {
         if let Some(token) = tokens.tokens.iter().find(|token| token.id as usize >= limit) {
             return Err(LensError::TokenWithoutEmbedding { token: token.text.clone(), id: token.id, limit });
         }
+        interventions.check(&self.info, seq_len)?;
         let ids: Vec<u32> = tokens.tokens.iter().map(|token| token.id).collect();
-        let data = self.transformer.run(&ids, observer)?;
+        let data = self.transformer.run(&ids, interventions, observer)?;
         Ok(HiddenStates { seq_len, model_dim: self.transformer.model_dim(), data })
     }
 }

@@ -52,3 +52,13 @@ pub trait AttentionObserver {
     /// An error stops the run and is returned by [`Model::run`](crate::Model::run).
     fn layer(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError>;
 }
+
+/// Two observers of one run; the first one sees a layer first.
+pub struct Both<'a>(pub &'a mut dyn AttentionObserver, pub &'a mut dyn AttentionObserver);
+
+impl AttentionObserver for Both<'_> {
+    fn layer(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
+        self.0.layer(attention)?;
+        self.1.layer(attention)
+    }
+}

@@ -157,7 +157,7 @@ impl Model {
 }
 
 /// Looks at nothing.
-struct NoObserver;
+pub(crate) struct NoObserver;
 
 impl AttentionObserver for NoObserver {
     fn layer(&mut self, _: &LayerAttention<'_>) -> Result<(), LensError> {

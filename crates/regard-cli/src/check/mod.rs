@@ -67,7 +67,7 @@ pub(crate) fn check(arguments: &CheckArguments, started: Instant) -> Result<(), 
     let mut output = BufWriter::new(stdout().lock());
     if arguments.json {
         let document = Document {
-            header: Header::of(SCHEMA, info, &loaded.text),
+            header: Header::with_schema(SCHEMA, info, &loaded.text),
             holds: failed == 0,
             rules: rules
                 .iter()

@@ -15,7 +15,7 @@ use crate::arguments::HeadArguments;
 use crate::failure::Failure;
 use crate::json::{Header, write_line};
 use crate::profile_run::{Ending, Loaded, RunFields};
-use crate::terminal::{Page, WIDEST, page_of};
+use crate::terminal::{Page, WIDEST, lay_out};
 use crate::view::check_head;
 use tile::{Picture, draw};
 
@@ -73,7 +73,7 @@ pub(crate) fn head(arguments: &HeadArguments, started: Instant) -> Result<(), Fa
     let mut output = BufWriter::new(stdout().lock());
     if arguments.output.json {
         let document = Document {
-            header: Header::of(SCHEMA, info, &loaded.text),
+            header: Header::with_schema(SCHEMA, info, &loaded.text),
             unit: profile.unit,
             no_sink,
             norm,
@@ -113,5 +113,5 @@ fn render(
     }
     blocks.push(ending.lines(loaded, columns, palette));
     blocks.retain(|block| !block.is_empty());
-    page_of(blocks)
+    lay_out(&blocks)
 }

@@ -21,7 +21,7 @@ use crate::page::{PageRequest, write_page};
 use crate::palette::Palette;
 use crate::profile_run::{Ending, Loaded, RunFields};
 use crate::report::percent;
-use crate::terminal::{Page, WIDEST, page_of};
+use crate::terminal::{Page, WIDEST, lay_out};
 use crate::visible::wrap;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -105,7 +105,7 @@ pub(crate) fn heads(arguments: &HeadsArguments, started: Instant) -> Result<(), 
         csv::write(&mut output, info, &profile)?;
     } else if arguments.output.json {
         let document = Document {
-            header: Header::of(SCHEMA, info, &loaded.text),
+            header: Header::with_schema(SCHEMA, info, &loaded.text),
             unit: profile.unit,
             no_sink,
             norm,
@@ -155,7 +155,7 @@ fn render(
     let notes = notes(loaded, profile, (no_sink, norm));
     blocks.push(notes.iter().flat_map(|note| wrap(note, columns)).map(|line| palette.dim(&line)).collect());
     blocks.push(ending.lines(loaded, columns, palette));
-    page_of(blocks)
+    lay_out(&blocks)
 }
 
 /// What the numbers are of.

@@ -72,8 +72,8 @@ pub(crate) fn live_page(request: &PageRequest<'_>, form: &LiveForm<'_>) -> Resul
 
 /// Makes the page, writes it to a file and says on stdout what is in it.
 pub(crate) fn write_page(path: &Path, request: &PageRequest<'_>, started: Instant) -> Result<(), Failure> {
-    let mut progress = Progress::new(started, request.model.info().layers * 2);
-    let page = page(request, None, &mut |layer, _| progress.layer(layer))?;
+    let mut progress = Progress::new(started, "layer", request.model.info().layers * 2);
+    let page = page(request, None, &mut |layer, _| progress.done(layer))?;
     drop(progress);
     write_whole(path, page.html.as_bytes())?;
     let name = visible(&path.display().to_string());

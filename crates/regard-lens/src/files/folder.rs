@@ -177,7 +177,7 @@ pub(super) fn read_up_to(file: &mut File, buffer: &mut [u8]) -> std::io::Result<
 }
 
 /// What a file's first bytes say it is, where that is a weight format other than safetensors.
-pub(super) fn foreign_format(start: &[u8]) -> Option<&'static str> {
+pub(crate) fn foreign_format(start: &[u8]) -> Option<&'static str> {
     // A safetensors file starts with the length of its header, in eight bytes, and then a brace.
     if start.get(8) == Some(&b'{') {
         return None;

@@ -7,9 +7,10 @@ mod shards;
 mod tensor_source;
 mod weights;
 
-pub(crate) use folder::ModelFolder;
+pub(crate) use folder::{ModelFolder, foreign_format};
 #[cfg(feature = "gguf")]
 pub(crate) use json::{MAX_NAME_BYTES, MAX_TENSORS};
+pub(crate) use safetensors_header::read_header;
 #[cfg(feature = "hub")]
 pub(crate) use shards::{INDEX_FILE, shard_names};
 pub(crate) use tensor_source::TensorSource;

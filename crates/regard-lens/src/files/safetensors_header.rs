@@ -20,15 +20,15 @@ const MAX_RANK: usize = 8;
 
 /// One tensor of a file.
 #[derive(Debug, Clone)]
-pub(super) struct TensorEntry {
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<u64>,
+pub(crate) struct TensorEntry {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<u64>,
     /// Bytes from the start of the file.
-    pub(super) bytes: Range<u64>,
+    pub(crate) bytes: Range<u64>,
 }
 
 /// Reads and checks the header of a file of `len` bytes.
-pub(super) fn read_header(
+pub(crate) fn read_header(
     path: &Path,
     file: &mut File,
     len: u64,

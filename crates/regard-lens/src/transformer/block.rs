@@ -6,10 +6,11 @@ use regard::layer::MultiHeadAttention;
 use regard::position::RotaryPositions;
 use regard::{AttentionConfig, Workspace};
 
-use super::add;
 use super::feed_forward::FeedForward;
 use super::norm::Norm;
+use super::{add, zeros};
 use crate::error::LensError;
+use crate::intervene::Interventions;
 use crate::observer::{AttentionObserver, LayerAttention};
 
 /// Rows that go through the feed-forward network at once: its inner rows are several times as long as the hidden
@@ -44,6 +45,7 @@ pub(super) struct Pass<'a> {
     pub(super) config: AttentionConfig<'static>,
     pub(super) rotary: Option<&'a RotaryPositions>,
     pub(super) workspace: Workspace,
+    pub(super) interventions: &'a Interventions,
     pub(super) observer: &'a mut dyn AttentionObserver,
 }
 
@@ -80,8 +82,17 @@ impl Block {
             output_projection: self.attention.output_projection(),
             config,
         })?;
-        add(hidden, &self.attention.project_output(&attended, config.parallelism)?);
-        drop((projection, attended));
+        let changed = pass.interventions.change(layer, &attended, &projection.value())?;
+        let projected = match changed {
+            None => self.attention.project_output(&attended, config.parallelism)?,
+            Some(heads) => {
+                let mut projected = zeros(hidden.len())?;
+                self.attention.output_projection().forward(&heads, &mut projected, config.parallelism)?;
+                projected
+            }
+        };
+        add(hidden, &projected);
+        drop((projection, attended, projected));
         self.after(&self.attention_norm, hidden);
 
         for rows in hidden.chunks_mut(FEED_FORWARD_ROWS * model_dim) {

@@ -21,6 +21,7 @@ pub(crate) use norm::Norm;
 pub(crate) use rotary::Rotary;
 
 use crate::error::LensError;
+use crate::intervene::Interventions;
 use crate::observer::AttentionObserver;
 use block::Pass;
 
@@ -57,6 +58,7 @@ impl Transformer {
     pub(crate) fn run(
         &self,
         ids: &[u32],
+        interventions: &Interventions,
         observer: &mut dyn AttentionObserver,
     ) -> Result<Vec<f32>, LensError> {
         let mut hidden = self.embedding.embed(ids)?;
@@ -65,7 +67,8 @@ impl Transformer {
             config = config.with_mask(Mask::causal(QueryPosition::TopLeft));
         }
         let rotary = self.rotary.as_ref().map(|rotary| rotary.for_len(ids.len())).transpose()?;
-        let mut pass = Pass { config, rotary: rotary.as_deref(), workspace: Workspace::new(), observer };
+        let mut pass =
+            Pass { config, rotary: rotary.as_deref(), workspace: Workspace::new(), interventions, observer };
         for (number, block) in self.blocks.iter().enumerate() {
             block.forward(number, &mut hidden, &mut pass)?;
         }
@@ -83,7 +86,7 @@ impl Transformer {
 }
 
 /// `len` zeros, or an error where memory does not suffice.
-fn zeros(len: usize) -> Result<Vec<f32>, LensError> {
+pub(crate) fn zeros(len: usize) -> Result<Vec<f32>, LensError> {
     let mut numbers = Vec::new();
     numbers
         .try_reserve_exact(len)

@@ -1,6 +1,7 @@
 //! The observer that looks at every head of every layer.
 
 use std::error::Error;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -12,6 +13,7 @@ use super::options::{Queries, ViewOptions};
 use super::text_table::TextTable;
 use super::verification::Verification;
 use crate::error::LensError;
+use crate::exchange::AttentionMaps;
 use crate::model::ModelInfo;
 use crate::observer::{AttentionObserver, LayerAttention};
 use crate::token::TokenizedText;
@@ -39,6 +41,9 @@ pub struct Viewer<'a> {
     verification: Verification,
 }
 
+/// Writes some rows of one head's probabilities.
+type ProbsOfHead<'a> = dyn Fn(usize, Range<usize>, &mut [f32]) -> Result<(), LensError> + Sync + 'a;
+
 /// How much a head deserves to be the picture: first its kind, then its score within the kind.
 type MapRank = (usize, f64);
 
@@ -65,8 +70,54 @@ impl<'a> Viewer<'a> {
         Viewed { map: self.map.map(|(_, map)| map), verification: self.verification }
     }
 
+    /// Looks at attention that another program computed, layer by layer. Nothing of it can be checked against a
+    /// reference: [`Viewed::verification`] has no rows.
+    ///
+    /// # Errors
+    /// As [`AttentionMaps::probs`]; what `on_head` returns.
+    pub fn look_at_maps(&mut self, maps: &AttentionMaps) -> Result<(), LensError> {
+        if maps.tokens() != self.table.len() {
+            let (expected, found) = (maps.tokens(), self.table.len());
+            return Err(regard::AttentionError::ShapeMismatch { axis: "tokens", expected, found }.into());
+        }
+        let [layers, heads] = maps.size();
+        for layer in 0..layers {
+            let probs = |head, rows, probs: &mut [f32]| maps.probs(HeadId { layer, head }, rows, probs);
+            let heads = self.look_at_layer([layer, heads], &probs)?;
+            self.hand_out(heads)?;
+        }
+        Ok(())
+    }
+
+    /// Every head of a layer, and the picture if one of them deserves it.
+    fn look_at_layer(
+        &mut self,
+        [layer, num_heads]: [usize; 2],
+        probs_of: &ProbsOfHead<'_>,
+    ) -> Result<Vec<HeadView>, LensError> {
+        let tokens = self.table.len();
+        let heads = (0..num_heads)
+            .into_par_iter()
+            .map_init(
+                || vec![0.0; ROWS_AT_ONCE.min(tokens) * tokens],
+                |scratch, head| {
+                    let id = HeadId { layer, head };
+                    look_at_head(id, &self.table, &self.options, scratch, &|rows, probs| {
+                        probs_of(head, rows, probs)
+                    })
+                },
+            )
+            .collect::<Result<Vec<_>, _>>()?;
+        self.take_picture(probs_of, &heads)?;
+        Ok(heads)
+    }
+
+    fn hand_out(&mut self, heads: Vec<HeadView>) -> Result<(), LensError> {
+        heads.into_iter().try_for_each(|head| (self.on_head)(head).map_err(LensError::Observer))
+    }
+
     /// Takes the picture of this layer's best head, if it beats those before. One token alone is no picture.
-    fn take_picture(&mut self, attention: &LayerAttention<'_>, heads: &[HeadView]) -> Result<(), LensError> {
+    fn take_picture(&mut self, probs_of: &ProbsOfHead<'_>, heads: &[HeadView]) -> Result<(), LensError> {
         let Queries::One(query) = self.options.queries else { return Ok(()) };
         if self.options.map_size.contains(&0) || self.pictured_tokens(&[query]).len() < 2 {
             return Ok(());
@@ -80,7 +131,7 @@ impl<'a> Viewer<'a> {
             };
             // Strictly better: of equal heads the first one stays.
             if wanted && self.map.as_ref().is_none_or(|(best, _)| rank > *best) {
-                self.map = Some((rank, self.picture(attention, head.id, row)?));
+                self.map = Some((rank, self.picture(probs_of, head.id, row)?));
             }
         }
         Ok(())
@@ -93,12 +144,7 @@ impl<'a> Viewer<'a> {
         (0..self.table.len()).filter(shown).collect()
     }
 
-    fn picture(
-        &self,
-        attention: &LayerAttention<'_>,
-        id: HeadId,
-        row: &QueryRow,
-    ) -> Result<HeatMap, LensError> {
+    fn picture(&self, probs_of: &ProbsOfHead<'_>, id: HeadId, row: &QueryRow) -> Result<HeatMap, LensError> {
         // The key of a link may stand aside, too: then it is what the picture is about.
         let link = row.strongest.as_ref().map_or(row.query, |link| link.key);
         let tokens = self.pictured_tokens(&[row.query, link]);
@@ -112,7 +158,7 @@ impl<'a> Viewer<'a> {
         let mut all_keys = vec![0.0; self.table.len()];
         let mut probs = Vec::with_capacity(queries.len() * keys.len());
         for &query in &queries {
-            attention.probs(id.head, query..query + 1, &mut all_keys)?;
+            probs_of(id.head, query..query + 1, &mut all_keys)?;
             probs.extend(keys.iter().map(|&key| all_keys[key]));
         }
         Ok(HeatMap { id, queries, keys, probs, available: tokens.len() })
@@ -128,24 +174,9 @@ fn map_preference(kind: HeadKind) -> usize {
 impl AttentionObserver for Viewer<'_> {
     fn layer(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
         let [_, num_heads, ..] = attention.query.shape();
-        let tokens = self.table.len();
-        let heads = (0..num_heads)
-            .into_par_iter()
-            .map_init(
-                || vec![0.0; ROWS_AT_ONCE.min(tokens) * tokens],
-                |scratch, head| {
-                    let id = HeadId { layer: attention.layer, head };
-                    look_at_head(id, &self.table, &self.options, scratch, &|rows, probs| {
-                        attention.probs(head, rows, probs)
-                    })
-                },
-            )
-            .collect::<Result<Vec<_>, _>>()?;
+        let probs = |head, rows, probs: &mut [f32]| attention.probs(head, rows, probs);
+        let heads = self.look_at_layer([attention.layer, num_heads], &probs)?;
         self.verification.check(attention)?;
-        self.take_picture(attention, &heads)?;
-        for head in heads {
-            (self.on_head)(head).map_err(LensError::Observer)?;
-        }
-        Ok(())
+        self.hand_out(heads)
     }
 }
