@@ -38,6 +38,7 @@ mod model;
 mod observer;
 mod open;
 mod predict;
+pub mod probe;
 mod token;
 mod tokenizer;
 mod transformer;

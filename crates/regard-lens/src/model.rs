@@ -6,7 +6,7 @@ use std::thread;
 use crate::error::LensError;
 use crate::files::sha256;
 use crate::observer::AttentionObserver;
-use crate::open::open;
+use crate::open::{Opened, open};
 use crate::token::TokenizedText;
 use crate::tokenizer::TextTokenizer;
 use crate::transformer::Transformer;
@@ -78,7 +78,11 @@ impl Model {
     /// # Errors
     /// [`LensError`] naming the file, what was expected and what was found.
     pub fn load(path: &Path) -> Result<Self, LensError> {
-        let mut opened = open(path)?;
+        Self::build(open(path)?)
+    }
+
+    /// Reads what has been opened.
+    pub(crate) fn build(mut opened: Opened) -> Result<Self, LensError> {
         let outline = opened.architecture.outline();
         let weight_files = opened.weights.files();
         // Three independent pieces of work of similar length.

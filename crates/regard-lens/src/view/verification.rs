@@ -22,7 +22,7 @@ impl Verification {
     ///
     /// The probabilities as the views read them, the attention output that the next layer gets and the
     /// log-sum-exp are compared with [`Reference`] on the same query, key and value.
-    pub(super) fn check(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
+    pub(crate) fn check(&mut self, attention: &LayerAttention<'_>) -> Result<(), LensError> {
         let [_, heads, tokens, _] = attention.query.shape();
         let mut probs = vec![0.0f32; tokens];
         let (query, key, value) = (attention.query, attention.key, attention.value);
@@ -44,6 +44,14 @@ impl Verification {
             self.rows += 1;
         }
         Ok(())
+    }
+
+    /// Takes what another run checked into account.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        if other.max_abs_error > self.max_abs_error || other.max_abs_error.is_nan() {
+            self.max_abs_error = other.max_abs_error;
+        }
     }
 }
 
