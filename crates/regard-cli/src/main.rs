@@ -10,6 +10,7 @@ mod label;
 mod palette;
 mod picture;
 mod plain;
+mod probe;
 mod process;
 mod report;
 #[cfg(test)]
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Arguments::try_parse().map_err(Outcome::from).and_then(|arguments| match arguments.command {
             Command::View(arguments) => view::view(&arguments, started).map_err(Outcome::Failure),
             Command::Fill(arguments) => fill::fill(&arguments).map_err(Outcome::Failure),
+            Command::Probe(arguments) => probe::probe(&arguments, started).map_err(Outcome::Failure),
         });
     let (code, message) = match outcome {
         Ok(()) | Err(Outcome::Failure(Failure::NobodyListens)) => return ExitCode::SUCCESS,

@@ -34,6 +34,15 @@ impl Page {
     }
 }
 
+/// Columns of the terminal that reads, by COLUMNS if it says so.
+pub(crate) fn columns() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let size = || terminal_size::terminal_size_of(std::io::stdout());
+    said.filter(|&columns| columns > 0)
+        .or_else(|| size().map(|(columns, _)| usize::from(columns.0)))
+        .unwrap_or(80)
+}
+
 /// The whole view.
 pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
     let Page { columns, palette, .. } = page;
@@ -107,7 +116,7 @@ fn costs(report: &Report<'_>, costs: Costs) -> Vec<String> {
 }
 
 /// Parts on as few lines as they need; a part longer than a line is broken.
-fn join_parts(parts: &[String], columns: usize) -> Vec<String> {
+pub(crate) fn join_parts(parts: &[String], columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {

@@ -146,9 +146,6 @@ impl Run<'_> {
         let is_terminal = stdout().is_terminal();
         let palette = Palette::choose(self.arguments.color, is_terminal, variable);
         let size = terminal_size::terminal_size_of(stdout());
-        let columns =
-            variable("COLUMNS").and_then(|columns| columns.parse().ok()).filter(|&columns| columns > 0);
-        let columns = columns.or_else(|| size.map(|(columns, _)| usize::from(columns.0))).unwrap_or(80);
-        Page::new(columns, size.map(|(_, lines)| usize::from(lines.0)), palette)
+        Page::new(terminal::columns(), size.map(|(_, lines)| usize::from(lines.0)), palette)
     }
 }

@@ -129,7 +129,7 @@ pub fn probe_needle(
         .iter()
         .zip(&looked.found)
         .enumerate()
-        .map(|(number, (text, found))| (text, found, number % 2 == 0))
+        .map(|(number, (text, found))| (text, found, number.is_multiple_of(2)))
         .collect();
     let mean = |values: &mut dyn Iterator<Item = f64>| {
         let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));

@@ -115,8 +115,8 @@ mod tests {
         let text = tokens("don't go\n", &[0..0, 0..3, 3..4, 4..5, 5..8, 8..9]);
         assert_eq!(pieces(&text, &[0..2, 2..5, 6..8]), [vec![1], vec![2, 3], vec![4]]);
         // A token over two words leaves the second without one.
-        let text = tokens("cannot", &[0..6]);
-        assert_eq!(pieces(&text, &[0..3, 3..6]), [vec![0], vec![]]);
+        let text = tokens("cannot", &[0..6, 6..6]);
+        assert_eq!(pieces(&text, &[0..3, 3..6]), [vec![0], Vec::new()]);
         // Words that share a surface.
         let text = tokens("zum", &[0..1, 1..3]);
         assert_eq!(pieces(&text, &[0..3, 0..3]), [vec![0, 1], vec![]]);

@@ -47,6 +47,10 @@ pub struct Agreement {
     pub items_by_attractors: [usize; KINDS],
     /// Chance of the subject's being the strongest of so many nouns, on the items that report and have attractors.
     pub chance: f64,
+    /// How often the first of the nouns is the subject, on the same items: a rule without a model.
+    pub first_noun: f64,
+    /// How often the last of them is, the nearest to the verb.
+    pub nearest_noun: f64,
     /// How often the model finds the right verb more probable, by the number of attractors, on all items; `None` where it
     /// predicts nothing.
     pub verbs: Option<[Option<f64>; KINDS]>,
@@ -86,7 +90,7 @@ pub fn probe_agreement(model: &Model, items: &[Item], on_text: OnText<'_>) -> Re
         return Err(LensError::Probe { problem });
     }
     let kind = |item: &Item| item.attractors.len().min(MAX_ATTRACTORS);
-    let ranks = |number: usize| number % 2 == 0;
+    let ranks = |number: usize| number.is_multiple_of(2);
     let mean = |wanted: &dyn Fn(usize, &Item) -> bool, value: &dyn Fn(&Found) -> f64| {
         let wanted = found.iter().filter(|(number, item, _)| wanted(*number, item));
         let (sum, count) =
@@ -123,10 +127,14 @@ pub fn probe_agreement(model: &Model, items: &[Item], on_text: OnText<'_>) -> Re
         b.dev.total_cmp(&a.dev).then(other.total_cmp(mass)).then((a.layer, a.head).cmp(&(b.layer, b.head)))
     });
     let reporting = || found.iter().filter(|(number, ..)| !ranks(*number));
-    let with_attractors: Vec<f64> = reporting()
-        .filter(|(_, item, _)| !item.attractors.is_empty())
-        .map(|(_, item, _)| 1.0 / (item.attractors.len() + 1) as f64)
-        .collect();
+    let with_attractors: Vec<&Item> =
+        reporting().filter(|(_, item, _)| !item.attractors.is_empty()).map(|(_, item, _)| *item).collect();
+    let share = |right: &dyn Fn(&Item) -> f64| {
+        with_attractors.iter().map(|item| right(item)).sum::<f64>() / with_attractors.len().max(1) as f64
+    };
+    let start = |item: &Item| item.subject.start;
+    let first = |item: &Item| item.attractors.iter().all(|other| other.start > start(item));
+    let nearest = |item: &Item| item.attractors.iter().all(|other| other.start < start(item));
     let verbs = (info.predicts != Predicts::Nothing).then(|| {
         std::array::from_fn(|k| {
             let of_kind = found.iter().filter(|(_, item, found)| kind(item) == k && found.verb.is_some());
@@ -143,7 +151,9 @@ pub fn probe_agreement(model: &Model, items: &[Item], on_text: OnText<'_>) -> Re
         items_by_attractors: std::array::from_fn(|k| {
             reporting().filter(|(_, item, _)| kind(item) == k).count()
         }),
-        chance: with_attractors.iter().sum::<f64>() / with_attractors.len().max(1) as f64,
+        chance: share(&|item| 1.0 / (item.attractors.len() + 1) as f64),
+        first_noun: share(&|item| f64::from(u8::from(first(item)))),
+        nearest_noun: share(&|item| f64::from(u8::from(nearest(item)))),
         verbs,
         left_out: items.len() - found.len() + unpredicted,
         verification: looked.verification,
@@ -217,10 +227,8 @@ fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) 
 /// The id of the verb of the other number, if it is one token in the same place.
 fn other_verb(model: &Model, item: &Item, verb: usize) -> Result<Option<u32>, LensError> {
     let start = item.before.len() + 1;
-    let text = WordText {
-        text: format!("{} {} here.", item.before, item.wrong),
-        spans: vec![start..start + item.wrong.len()],
-    };
+    let span = start..start + item.wrong.len();
+    let text = WordText { text: format!("{} {} here.", item.before, item.wrong), spans: Vec::from([span]) };
     let alignment = Alignment::new(model, &text)?;
     Ok(match alignment.pieces[0].as_slice() {
         &[only] if only == verb => Some(alignment.tokens.tokens[only].id),

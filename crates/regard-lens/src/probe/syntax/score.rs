@@ -310,7 +310,7 @@ mod tests {
     fn score__attention_made_by_hand__is_what_counting_gives() {
         let sentences = vec![big_cat(); 3];
         // Head 0 is right about the first article only; head 1 about both; head 2 picks nothing.
-        let one = vec![
+        let one = [
             vec![Some(2), None, None, None, Some(0), None],
             vec![Some(2), None, None, None, Some(5), None],
             vec![None; 6],
