@@ -195,7 +195,7 @@ fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) 
     let verb = match (model.info().predicts, pieces.as_slice()) {
         (Predicts::NextToken, &[verb]) if verb > 0 => {
             let right = alignment.tokens.tokens[verb].id;
-            match other_verb(model, item, verb)? {
+            match other_verb(model, item, (verb, right))? {
                 Some(wrong) => {
                     let logits = model.logits(&hidden, &[verb - 1])?;
                     Some(logits[right as usize] > logits[wrong as usize])
@@ -204,13 +204,11 @@ fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) 
             }
         }
         (Predicts::MaskedToken, &[verb]) => {
-            match (
-                other_verb(model, item, verb)?,
-                model.mask_token().and_then(|mask| model.tokenizer.id(mask)),
-            ) {
+            let right = alignment.tokens.tokens[verb].id;
+            let mask = model.mask_token().and_then(|mask| model.tokenizer.id(mask));
+            match (other_verb(model, item, (verb, right))?, mask) {
                 (Some(wrong), Some(mask)) => {
                     let mut masked = alignment.tokens.clone();
-                    let right = masked.tokens[verb].id;
                     masked.tokens[verb].id = mask;
                     let hidden = look(model, &masked, None, &mut |_| Ok(()))?;
                     let logits = model.logits(&hidden, &[verb])?;
@@ -224,14 +222,14 @@ fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) 
     Ok(Found { heads, verb })
 }
 
-/// The id of the verb of the other number, if it is one token in the same place.
-fn other_verb(model: &Model, item: &Item, verb: usize) -> Result<Option<u32>, LensError> {
+/// The id of the verb of the other number, if it is one token in the same place and another than `right`.
+fn other_verb(model: &Model, item: &Item, (verb, right): (usize, u32)) -> Result<Option<u32>, LensError> {
     let start = item.before.len() + 1;
     let span = start..start + item.wrong.len();
     let text = WordText { text: format!("{} {} here.", item.before, item.wrong), spans: Vec::from([span]) };
     let alignment = Alignment::new(model, &text)?;
     Ok(match alignment.pieces[0].as_slice() {
-        &[only] if only == verb => Some(alignment.tokens.tokens[only].id),
+        &[only] if only == verb => Some(alignment.tokens.tokens[only].id).filter(|&id| id != right),
         _ => None,
     })
 }
