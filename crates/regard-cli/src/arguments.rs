@@ -10,6 +10,7 @@ use regard_lens::view::HeadId;
 use crate::evidence_arguments::{
     AblateArguments, CompareArguments, ExplainArguments, RolloutArguments, ViewExtras,
 };
+use crate::probe_arguments::ProbeArguments;
 
 /// See which word each head of a real Transformer looks at.
 #[derive(Debug, Parser)]
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Compare(CompareArguments),
     /// Follow attention through all layers, from one word down to the text
     Rollout(RolloutArguments),
+    /// Put all heads to a standard test, beside rules without a model and an untrained model
+    Probe(ProbeArguments),
 }
 
 /// Where the text comes from.

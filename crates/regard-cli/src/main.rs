@@ -20,6 +20,8 @@ mod page;
 mod palette;
 mod picture;
 mod plain;
+mod probe;
+mod probe_arguments;
 mod process;
 mod profile_run;
 mod received;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
             Command::Ablate(arguments) => ablate::ablate(&arguments, started).map_err(Outcome::Failure),
             Command::Compare(arguments) => compare::compare(&arguments, started).map_err(Outcome::Failure),
             Command::Rollout(arguments) => rollout::rollout(&arguments, started).map_err(Outcome::Failure),
+            Command::Probe(arguments) => probe::probe(&arguments, started).map_err(Outcome::Failure),
         });
     let (code, message) = match outcome {
         Ok(()) | Err(Outcome::Failure(Failure::NobodyListens)) => return ExitCode::SUCCESS,

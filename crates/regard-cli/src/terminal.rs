@@ -52,6 +52,15 @@ impl Page {
     }
 }
 
+/// Columns of the terminal that reads, by COLUMNS if it says so.
+pub(crate) fn columns() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let size = || terminal_size::terminal_size_of(std::io::stdout());
+    said.filter(|&columns| columns > 0)
+        .or_else(|| size().map(|(columns, _)| usize::from(columns.0)))
+        .unwrap_or(80)
+}
+
 /// The whole view.
 pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
     let Page { columns, palette, .. } = page;

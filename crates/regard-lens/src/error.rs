@@ -191,6 +191,20 @@ pub enum LensError {
         /// What the request says.
         found: String,
     },
+    /// A file of annotations breaks its format's rules.
+    Annotation {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What was expected and what was found.
+        problem: String,
+    },
+    /// A probe cannot be made with this model.
+    Probe {
+        /// What it lacks, and what to do.
+        problem: String,
+    },
     /// Memory for a weight could not be allocated.
     AllocationFailed {
         /// Bytes asked for.
@@ -388,6 +402,8 @@ impl LensError {
             Self::NothingToPredict => {
                 "one token alone has no next one to predict; give a longer text".to_owned()
             }
+            Self::Annotation { path, line, problem } => format!("{}:{line}: {problem}", path.display()),
+            Self::Probe { problem } => problem.clone(),
             Self::AllocationFailed { bytes } => format!("could not allocate {bytes} bytes"),
             Self::Attention(error) => error.to_string(),
             Self::Observer(error) => error.to_string(),

@@ -44,6 +44,7 @@ mod observer;
 mod open;
 mod predict;
 pub mod profile;
+pub mod probe;
 mod token;
 mod tokenizer;
 mod transformer;

@@ -7,7 +7,7 @@ use crate::error::LensError;
 use crate::files::sha256;
 use crate::intervene::Interventions;
 use crate::observer::AttentionObserver;
-use crate::open::open;
+use crate::open::{Opened, open};
 use crate::token::TokenizedText;
 use crate::tokenizer::TextTokenizer;
 use crate::transformer::Transformer;
@@ -79,7 +79,11 @@ impl Model {
     /// # Errors
     /// [`LensError`] naming the file, what was expected and what was found.
     pub fn load(path: &Path) -> Result<Self, LensError> {
-        let mut opened = open(path)?;
+        Self::build(open(path)?)
+    }
+
+    /// Reads what has been opened.
+    pub(crate) fn build(mut opened: Opened) -> Result<Self, LensError> {
         let outline = opened.architecture.outline();
         let weight_files = opened.weights.files();
         // Three independent pieces of work of similar length.

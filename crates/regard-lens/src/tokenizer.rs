@@ -70,6 +70,11 @@ impl TextTokenizer {
         ["[MASK]", "<mask>"].into_iter().find_map(|mask| Some((mask, self.tokenizer.token_to_id(mask)?)))
     }
 
+    /// The id of a piece, if the vocabulary has it.
+    pub(crate) fn id(&self, piece: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(piece)
+    }
+
     /// The vocabulary's piece with this id, and the text that it stands for on its own.
     pub(crate) fn piece(&self, id: u32) -> Result<(String, String), LensError> {
         // Rows of the embedding table beyond the vocabulary are padding.

@@ -47,6 +47,12 @@ impl Verification {
         self.note((found - expected).abs() / expected.abs().max(1.0));
     }
 
+    /// Takes what another run checked into account.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.note(other.max_abs_error);
+    }
+
     fn note(&mut self, error: f64) {
         // Not `max`, which would drop a NaN.
         if error > self.max_abs_error || error.is_nan() {
