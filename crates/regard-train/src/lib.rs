@@ -9,6 +9,7 @@ pub mod model;
 pub mod objective;
 pub mod random;
 pub mod sentences;
+pub mod split;
 pub mod vocabulary;
 
 pub use error::TrainError;
