@@ -98,7 +98,7 @@ pub(crate) struct Fit {
     /// Steps until it is reached [default: a twentieth of all]
     #[arg(long)]
     warmup: Option<u64>,
-    /// Weight decay
+    /// Weight decay of matrices
     #[arg(long, default_value_t = 0.01)]
     weight_decay: f32,
     /// Longest gradient
