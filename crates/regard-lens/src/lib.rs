@@ -28,6 +28,8 @@
 //! The mathematics of a layer is [`regard`]'s; here are the files, the tokenizer, and what of a Transformer is not
 //! attention. [`view`] works out what each head does with a text.
 
+#[cfg(feature = "builtin")]
+mod builtin;
 mod error;
 mod families;
 mod files;

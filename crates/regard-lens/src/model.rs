@@ -1,15 +1,17 @@
 //! A loaded model.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use crate::error::LensError;
 use crate::files::sha256;
 use crate::observer::AttentionObserver;
-use crate::open::open;
+use crate::open::{Opened, open, open_memory};
 use crate::token::TokenizedText;
 use crate::tokenizer::TextTokenizer;
 use crate::transformer::Transformer;
+use crate::view::HeadId;
 
 /// What is known about a model without running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,7 @@ pub struct Model {
     pub(crate) info: ModelInfo,
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) transformer: Transformer,
+    pronoun_head: Option<HeadId>,
 }
 
 /// The last layer's output, `[seq_len, model_dim]`, row-major; in decoders after the final norm.
@@ -78,7 +81,24 @@ impl Model {
     /// # Errors
     /// [`LensError`] naming the file, what was expected and what was found.
     pub fn load(path: &Path) -> Result<Self, LensError> {
-        let mut opened = open(path)?;
+        Self::of(open(path)?)
+    }
+
+    /// A model whose three files, as [`Self::load`] reads them from a directory, are in memory. `name` is what it is called,
+    /// in [`ModelInfo`] and where an error names a directory.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn from_memory(
+        name: &str,
+        config: &[u8],
+        tokenizer: &[u8],
+        weights: Arc<[u8]>,
+    ) -> Result<Self, LensError> {
+        Self::of(open_memory(name, config, tokenizer, weights)?)
+    }
+
+    fn of(mut opened: Opened) -> Result<Self, LensError> {
         let outline = opened.architecture.outline();
         let weight_files = opened.weights.files();
         // Three independent pieces of work of similar length.
@@ -92,6 +112,8 @@ impl Model {
             (join(tokenizer), join(hash), transformer)
         });
         let transformer = transformer?;
+        let is_there = |id: &HeadId| id.layer < outline.num_layers && id.head < outline.num_heads;
+        let pronoun_head = opened.pronoun_head.filter(is_there);
         let info = ModelInfo {
             name: opened.name,
             sha256: hash?,
@@ -106,12 +128,18 @@ impl Model {
                 (Some(_), true) => Predicts::NextToken,
             },
         };
-        Ok(Self { info, tokenizer: tokenizer?, transformer })
+        Ok(Self { info, tokenizer: tokenizer?, transformer, pronoun_head })
     }
 
     /// What is known about the model.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// The head that links pronouns to what they stand for, where the model's configuration names one
+    /// (`"regard": {"pronoun_head": "L2.H1"}`).
+    pub fn pronoun_head(&self) -> Option<HeadId> {
+        self.pronoun_head
     }
 
     /// Splits a text into the model's tokens. Nothing is cut off and nothing is padded.

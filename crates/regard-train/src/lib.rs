@@ -3,6 +3,7 @@
 
 pub mod corpus;
 mod error;
+pub mod evaluate;
 pub mod export;
 pub mod fit;
 pub mod model;

@@ -12,7 +12,7 @@ pub(crate) use folder::ModelFolder;
 pub(crate) use json::{MAX_NAME_BYTES, MAX_TENSORS};
 #[cfg(feature = "hub")]
 pub(crate) use shards::{INDEX_FILE, shard_names};
+#[cfg(feature = "gguf")]
+pub(crate) use tensor_source::Origin;
 pub(crate) use tensor_source::TensorSource;
-#[cfg(feature = "hub")]
-pub(crate) use weights::SINGLE_FILE;
-pub(crate) use weights::{Weights, sha256};
+pub(crate) use weights::{SINGLE_FILE, Weights, sha256};

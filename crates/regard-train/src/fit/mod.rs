@@ -344,7 +344,10 @@ mod tests {
             model.visit(&mut after);
             for (&(rank, before), &(_, after)) in before.sums.iter().zip(&after.sums) {
                 let expected = if rank == 1 { before } else { before * 0.95 };
-                assert!((after - expected).abs() <= 1e-5 * before, "{family:?}, rank {rank}: {before} to {after}");
+                assert!(
+                    (after - expected).abs() <= 1e-5 * before,
+                    "{family:?}, rank {rank}: {before} to {after}"
+                );
             }
         }
     }
