@@ -7,6 +7,7 @@ use regard_lens::{ModelInfo, TokenizedText};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
+use crate::unknown::{UnknownWord, unknown_words};
 use crate::visible::is_hidden;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -18,6 +19,8 @@ pub(crate) struct Header<'a> {
     regard_version: &'static str,
     model: ModelFields<'a>,
     tokens: Vec<TokenFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_words: Option<Vec<UnknownWord<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -28,6 +31,7 @@ pub(crate) struct ModelFields<'a> {
     heads: usize,
     causal: bool,
     dtype: &'a str,
+    built_in: bool,
 }
 
 #[derive(Serialize)]
@@ -98,6 +102,7 @@ impl<'a> Header<'a> {
             regard_version: env!("CARGO_PKG_VERSION"),
             model: ModelFields::from(model),
             tokens: tokens.collect(),
+            unknown_words: unknown_words(model, text),
         }
     }
 }
@@ -111,6 +116,7 @@ impl<'a> From<&'a ModelInfo> for ModelFields<'a> {
             heads: model.heads,
             causal: model.causal,
             dtype: &model.dtype,
+            built_in: model.built_in,
         }
     }
 }

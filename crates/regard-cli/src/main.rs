@@ -7,6 +7,7 @@ mod focus;
 mod input;
 mod json;
 mod label;
+mod model;
 mod palette;
 mod picture;
 mod plain;
@@ -17,6 +18,7 @@ mod sample;
 mod sentence;
 mod table;
 mod terminal;
+mod unknown;
 mod view;
 mod visible;
 

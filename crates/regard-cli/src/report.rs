@@ -5,6 +5,7 @@ use regard_lens::{ModelInfo, TokenizedText};
 
 use crate::focus::Focus;
 use crate::label::name;
+use crate::unknown::{sentence, unknown_words};
 
 /// The kinds worth a line, in the order of the page: what is particular to the word first.
 const SHOWN_KINDS: [HeadKind; 6] =
@@ -81,6 +82,12 @@ impl Report<'_> {
         let place = if self.focus.token == first { "first" } else { "last" };
         let (token, pieces) = (self.focus_name(), last - first + 1);
         Some(format!("{token} is the {place} of the {pieces} tokens of {whole}"))
+    }
+
+    /// What the built-in model does not know of the text: `The built-in small model does not know …`.
+    pub(crate) fn unknown_note(&self) -> Option<String> {
+        let unknown = sentence(&unknown_words(self.model, self.text)?)?;
+        Some(format!("The {} {unknown}", self.model.name))
     }
 
     /// `it sends 49 % to cat; the other words send 12 %`

@@ -86,7 +86,7 @@ fn marked_sentence(report: &Report<'_>, page: Page) -> Vec<String> {
     let starts: Vec<usize> =
         text.tokens.iter().filter(|token| !token.special).map(|token| token.start).collect();
     let mut lines = sentence(&text.text, &starts, &marks, page.columns, page.palette);
-    if let Some(note) = report.focus_note() {
+    for note in [report.focus_note(), report.unknown_note()].into_iter().flatten() {
         lines.extend(wrap(&note, page.columns).iter().map(|line| page.palette.dim(line)));
     }
     lines

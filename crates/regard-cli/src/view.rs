@@ -4,13 +4,14 @@ use std::io::{BufWriter, IsTerminal, Write, stdout};
 use std::time::Instant;
 
 use regard_lens::view::{HeadId, HeadView, Queries, ViewOptions, Viewer};
-use regard_lens::{Model, ModelInfo, TokenizedText, resolve_model};
+use regard_lens::{Model, ModelInfo, TokenizedText};
 
 use crate::arguments::ViewArguments;
 use crate::failure::Failure;
 use crate::focus::{Focus, default_focus, find_focus};
 use crate::input::read_text;
 use crate::json;
+use crate::model;
 use crate::palette::Palette;
 use crate::picture::most_cells;
 use crate::process::{Costs, Progress};
@@ -18,16 +19,12 @@ use crate::report::Report;
 use crate::terminal::Page;
 use crate::{plain, terminal};
 
-pub(crate) const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
-                        or --model org/name for one from the Hugging Face Hub";
-
 pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Failure> {
     if arguments.all && !arguments.json {
         return Err(Failure::usage("--all writes JSON lines: add --json"));
     }
-    let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
     let text = read_text(&arguments.source)?;
-    let model = Model::load(&resolve_model(model)?)?;
+    let model = model::load(arguments.model.as_deref())?;
     check_head(arguments.head, model.info())?;
     let text = model.tokenize(&text)?;
     let causal = model.info().causal;

@@ -17,6 +17,8 @@ impl Model {
     /// # Errors
     /// [`LensError::AllocationFailed`].
     pub fn builtin() -> Result<Self, LensError> {
-        Self::from_memory(NAME, CONFIG, TOKENIZER, WEIGHTS.into())
+        let mut model = Self::from_memory(NAME, CONFIG, TOKENIZER, WEIGHTS.into())?;
+        model.info.built_in = true;
+        Ok(model)
     }
 }

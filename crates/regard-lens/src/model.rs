@@ -33,6 +33,8 @@ pub struct ModelInfo {
     pub max_tokens: usize,
     /// What it can say about words.
     pub predicts: Predicts,
+    /// Whether it is the small model that is part of the program ([`Model::builtin`], with the cargo feature `builtin`).
+    pub built_in: bool,
 }
 
 /// What a model says about words.
@@ -127,6 +129,7 @@ impl Model {
                 (Some(_), false) => Predicts::MaskedToken,
                 (Some(_), true) => Predicts::NextToken,
             },
+            built_in: false,
         };
         Ok(Self { info, tokenizer: tokenizer?, transformer, pronoun_head })
     }

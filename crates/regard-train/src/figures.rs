@@ -4,11 +4,20 @@ use regard_train::evaluate::{Group, Report};
 
 pub(crate) fn render(report: &Report) -> String {
     let groups = [&report.unseen_pairs, &report.unseen_frames];
-    let [seen, unseen] = &report.chosen_on;
-    let mut page = format!(
-        "{}: {} chosen on dev (antecedent above the other noun {} and {}, strongest key {} and {})\n\n",
-        report.model, report.head, seen.above, unseen.above, seen.strongest, unseen.strongest
-    );
+    let mut page =
+        format!("{}\n{}, chosen on dev of {} heads\n\n", report.model, report.head, report.dev_heads.len());
+    if let Some(chosen) = report.dev_heads.iter().find(|head| head.head == report.head) {
+        let [seen, unseen] = &chosen.figures;
+        page.push_str(&format!("{:<44} {:<20} unseen frames\n", "dev (95 % intervals)", "unseen pairs"));
+        for (name, of) in [
+            ("antecedent above the other noun", [seen.above, unseen.above]),
+            ("antecedent strongest but for special tokens", [seen.strongest, unseen.strongest]),
+            ("both members of a pair right", [seen.both, unseen.both]),
+        ] {
+            page.push_str(&format!("{name:<44} {:<20} {}\n", of[0], of[1]));
+        }
+        page.push('\n');
+    }
     let mut line = |name: &str, of: &dyn Fn(&Group) -> String| {
         let [pairs, frames] = groups.map(of);
         page.push_str(format!("{name:<44} {pairs:<20} {frames}").trim_end());

@@ -1,10 +1,9 @@
-//! A model with a head's output set to zero, by its weights: what the output projection takes from the head is zero.
+//! A model with the output of heads set to zero, by its weights: what the output projection takes from them is zero.
 
 use std::fs;
 use std::path::Path;
 
 use regard_lens::Model;
-use regard_lens::view::HeadId;
 use safetensors::SafeTensors;
 
 use crate::error::TrainError;
@@ -43,21 +42,21 @@ impl Files {
         Ok(Model::from_memory(&self.name, &self.config, &self.tokenizer, weights)?)
     }
 
-    /// The model without what a head adds; each layer has so many heads.
-    pub(super) fn without(&self, head: HeadId, heads: usize) -> Result<Model, TrainError> {
+    /// The model without what some heads of a layer add; each layer has so many heads.
+    pub(super) fn without(&self, layer: usize, gone: &[usize], heads: usize) -> Result<Model, TrainError> {
         let bad = |problem: String| TrainError::bad(Path::new(&self.name), problem);
         let (header, metadata) =
             SafeTensors::read_metadata(&self.weights).map_err(|error| bad(error.to_string()))?;
         let tensors = metadata.tensors();
         let is_projection =
-            |name: &&String| PROJECTIONS.iter().any(|end| name.ends_with(&format!(".{}{end}", head.layer)));
+            |name: &&String| PROJECTIONS.iter().any(|end| name.ends_with(&format!(".{}{end}", layer)));
         let name = tensors.keys().find(is_projection);
         let info = name.and_then(|name| tensors.get(name));
         let Some(info) = info.filter(|info| info.shape.len() == 2 && info.shape[1].is_multiple_of(heads))
         else {
             return Err(bad(format!(
                 "expected the weight of layer {}'s output projection, found none",
-                head.layer
+                layer
             )));
         };
         let row = info.shape[1] * info.dtype.bitsize() / 8;
@@ -67,7 +66,9 @@ impl Files {
         let mut weights = self.weights.clone();
         let tensor = &mut weights[start + info.data_offsets.0..start + info.data_offsets.1];
         // Zeros of every type are zero bytes.
-        tensor.chunks_exact_mut(row).for_each(|row| row[head.head * part..(head.head + 1) * part].fill(0));
+        for row in tensor.chunks_exact_mut(row) {
+            gone.iter().for_each(|head| row[head * part..(head + 1) * part].fill(0));
+        }
         self.load(weights.into())
     }
 }

@@ -5,6 +5,7 @@ mod ablate;
 mod measure;
 mod share;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -60,10 +61,10 @@ pub struct Rules {
     pub any_key: f64,
 }
 
-/// A head's output set to zero, and what is restored then.
+/// The output of a head, or of all heads of a layer, set to zero, and what is restored then.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ablated {
-    /// Which head.
+    /// Which head, or as in `L1` which layer.
     pub head: String,
     /// What is restored without it.
     pub restored: Restored,
@@ -78,7 +79,7 @@ pub struct Group {
     pub rules: Rules,
     /// With all heads; `None` if the model fills no masks, or has not every noun as one token.
     pub restored: Option<Restored>,
-    /// Without one head of the chosen one's layer, in order, the chosen one among them.
+    /// Without one head of the chosen one's layer, in order, the chosen one among them; last without all of them.
     pub ablated: Vec<Ablated>,
 }
 
@@ -97,6 +98,24 @@ pub struct Demonstration {
     pub lift: Option<f32>,
 }
 
+/// One head on the two groups of [`Part::Dev`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DevHead {
+    /// Which.
+    pub head: String,
+    /// With frames that are trained on, and frames that are not.
+    pub figures: [HeadFigures; 2],
+}
+
+/// One frame of [`Part::Dev`] that is not trained on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DevFrame {
+    /// The frame.
+    pub frame: &'static str,
+    /// Of the chosen head.
+    pub figures: HeadFigures,
+}
+
 /// An evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -108,8 +127,10 @@ pub struct Report {
     pub pairs: usize,
     /// The head with the largest sum of `above`, `strongest` and `both` over the two groups of [`Part::Dev`].
     pub head: String,
-    /// What it did there: with seen frames and unseen ones.
-    pub chosen_on: [HeadFigures; 2],
+    /// What every head did there, layer by layer.
+    pub dev_heads: Vec<DevHead>,
+    /// What the chosen head did there, frame by frame.
+    pub dev_frames: Vec<DevFrame>,
     /// Pairs of nouns and adjectives that are not trained on, in frames that are ([`Part::Test`]).
     pub unseen_pairs: Group,
     /// The same in frames that are not trained on.
@@ -126,20 +147,28 @@ pub fn evaluate(dir: &Path, count: usize) -> Result<Report, TrainError> {
     let files = Files::read(dir)?;
     let model = files.model()?;
     let dev = [Frames::Seen, Frames::Unseen].map(|frames| minimal_pairs(Part::Dev, frames, count, 1));
-    let [seen, unseen] = dev.map(|pairs| measure_all(&model, &pairs));
-    let (seen, unseen) = (seen?, unseen?);
+    let (seen, unseen) = (measure_all(&model, &dev[0])?, measure_all(&model, &dev[1])?);
     let heads = model.info().heads;
+    let id = |head: usize| HeadId { layer: head / heads, head: head % heads };
+    let dev_heads: Vec<DevHead> = (0..model.info().layers * heads)
+        .map(|head| DevHead {
+            head: id(head).to_string(),
+            figures: [&seen, &unseen].map(|measured| figures(measured, head)),
+        })
+        .collect();
     let score = |head: usize| {
-        let of = |measured: &[[Measured; 2]]| {
-            let figures = figures(measured, head);
-            figures.above.share() + figures.strongest.share() + figures.both.share()
-        };
-        of(&seen) + of(&unseen)
+        let figures = dev_heads[head].figures.iter();
+        figures.map(|one| one.above.share() + one.strongest.share() + one.both.share()).sum::<f64>()
     };
     // The first of equals.
-    let all = 0..model.info().layers * heads;
-    let chosen = all.rev().max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap_or(0);
-    let head = HeadId { layer: chosen / heads, head: chosen % heads };
+    let chosen = (0..dev_heads.len()).rev().max_by(|&a, &b| score(a).total_cmp(&score(b))).unwrap_or(0);
+    let head = id(chosen);
+    let mut by_frame: BTreeMap<&'static str, Vec<[Measured; 2]>> = BTreeMap::new();
+    for (pair, measured) in dev[1].iter().zip(unseen) {
+        by_frame.entry(pair.template).or_default().push(measured);
+    }
+    let dev_frames =
+        by_frame.iter().map(|(frame, measured)| DevFrame { frame, figures: figures(measured, chosen) });
     let group = |frames| group(&files, &model, head, &minimal_pairs(Part::Test, frames, count, 1));
     let demonstration = DEMONSTRATION.iter().map(|(text, antecedent)| {
         let (strongest, link) = measure::strongest(&model, text, head)?;
@@ -156,7 +185,8 @@ pub fn evaluate(dir: &Path, count: usize) -> Result<Report, TrainError> {
         sha256: model.info().sha256.clone(),
         pairs: count,
         head: head.to_string(),
-        chosen_on: [figures(&seen, chosen), figures(&unseen, chosen)],
+        dev_frames: dev_frames.collect(),
+        dev_heads,
         unseen_pairs: group(Frames::Seen)?,
         unseen_frames: group(Frames::Unseen)?,
         demonstration: demonstration.collect::<Result<_, TrainError>>()?,
@@ -193,9 +223,11 @@ fn group(files: &Files, model: &Model, head: HeadId, pairs: &[MinimalPair]) -> R
     let all = restored_all(model, &texts)?;
     let mut ablated = Vec::new();
     if all.is_some() {
-        for other in (0..heads).map(|other| HeadId { layer: head.layer, head: other }) {
-            let restored = restored_all(&files.without(other, heads)?, &texts)?;
-            ablated.extend(restored.map(|restored| Ablated { head: other.to_string(), restored }));
+        let layer = head.layer;
+        let one = (0..heads).map(|head| (HeadId { layer, head }.to_string(), vec![head]));
+        for (head, gone) in one.chain([(format!("L{layer}"), (0..heads).collect())]) {
+            let restored = restored_all(&files.without(layer, &gone, heads)?, &texts)?;
+            ablated.extend(restored.map(|restored| Ablated { head, restored }));
         }
     }
     let keys: f64 = measured.iter().flatten().map(|text| 1.0 / text.keys as f64).sum();

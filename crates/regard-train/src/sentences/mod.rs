@@ -117,7 +117,7 @@ pub fn training_text(rng: &mut Rng) -> Text {
     loop {
         let frames = match rng.u8(..10) {
             0..4 => BY_ADJECTIVE,
-            4..7 => BY_ROLE,
+            4..8 => BY_ROLE,
             _ => SEVERAL,
         };
         let mut draft = Draft::default();
