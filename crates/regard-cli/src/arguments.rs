@@ -87,7 +87,8 @@ pub(crate) struct ViewArguments {
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) at: Option<String>,
 
-    /// The head to picture, like L3.H1 (layer 3, head 1, counted from 0); else the most telling one
+    /// The head to picture, like L3.H1 (layer 3, head 1, counted from 0); else the most telling one, or for a pronoun the one
+    /// that the model names
     #[arg(long, value_name = "HEAD")]
     pub(crate) head: Option<HeadId>,
 

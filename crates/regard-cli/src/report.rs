@@ -1,6 +1,6 @@
 //! What a run found, put into the words that every form of output shares.
 
-use regard_lens::view::{HeadKind, HeadView, Link, QueryRow, Viewed};
+use regard_lens::view::{HeadId, HeadKind, HeadView, Link, QueryRow, Viewed};
 use regard_lens::{ModelInfo, TokenizedText};
 
 use crate::focus::Focus;
@@ -21,6 +21,8 @@ pub(crate) struct Report<'a> {
     pub(crate) focus: Focus,
     /// Every head, in order, with the row of the focus alone.
     pub(crate) heads: Vec<HeadView>,
+    /// The head that the model itself names for what the focus is: it comes before others of its kind.
+    pub(crate) named: Option<HeadId>,
     pub(crate) viewed: Viewed,
 }
 
@@ -40,14 +42,14 @@ impl<'a> Example<'a> {
 }
 
 impl Report<'_> {
-    /// The best head of each kind that there is, first of equals.
+    /// The best head of each kind that there is, first of equals; the one that the model names before all.
     pub(crate) fn best_of_each_kind(&self) -> Vec<Example<'_>> {
+        let rank =
+            |example: &Example<'_>| (self.named == Some(example.head.id), example.head.score(example.row));
         let best = |kind: &HeadKind| {
             let examples =
                 self.heads.iter().filter_map(Example::of).filter(|example| example.row.kind == *kind);
-            examples.reduce(|best, other| {
-                if other.head.score(other.row) > best.head.score(best.row) { other } else { best }
-            })
+            examples.reduce(|best, other| if rank(&other) > rank(&best) { other } else { best })
         };
         SHOWN_KINDS.iter().filter_map(best).collect()
     }

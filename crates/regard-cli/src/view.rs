@@ -8,7 +8,7 @@ use regard_lens::{Model, ModelInfo, TokenizedText};
 
 use crate::arguments::ViewArguments;
 use crate::failure::Failure;
-use crate::focus::{Focus, default_focus, find_focus};
+use crate::focus::{Focus, default_focus, find_focus, is_pronoun};
 use crate::input::read_text;
 use crate::json;
 use crate::model;
@@ -56,13 +56,13 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn options(&self, queries: Queries, map_size: [usize; 2]) -> ViewOptions {
+    fn options(&self, queries: Queries, map_size: [usize; 2], map_head: Option<HeadId>) -> ViewOptions {
         ViewOptions {
             queries,
             top: self.arguments.top,
             keep_special: self.arguments.keep_special,
             map_size,
-            map_head: self.arguments.head,
+            map_head,
         }
     }
 
@@ -80,7 +80,7 @@ impl Run<'_> {
             Ok(())
         };
         let mut viewer =
-            Viewer::new(self.text, self.model.info(), self.options(queries, [0, 0]), &mut on_head);
+            Viewer::new(self.text, self.model.info(), self.options(queries, [0, 0], None), &mut on_head);
         self.model.run(self.text, &mut viewer)?;
         let viewed = viewer.finish();
         drop(progress);
@@ -99,12 +99,13 @@ impl Run<'_> {
             Ok(())
         };
         let map_size = most_cells(page.columns, page.picture_lines, page.palette);
-        let options = self.options(Queries::One(focus.token), map_size);
+        let named = self.model.pronoun_head().filter(|_| is_pronoun(self.text, focus.token));
+        let options = self.options(Queries::One(focus.token), map_size, self.arguments.head.or(named));
         let mut viewer = Viewer::new(self.text, self.model.info(), options, &mut on_head);
         self.model.run(self.text, &mut viewer)?;
         let viewed = viewer.finish();
         drop(progress);
-        let report = Report { model: self.model.info(), text: self.text, focus, heads, viewed };
+        let report = Report { model: self.model.info(), text: self.text, focus, heads, named, viewed };
 
         let mut output = BufWriter::new(stdout().lock());
         if self.arguments.json {
