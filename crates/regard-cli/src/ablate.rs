@@ -19,7 +19,8 @@ use crate::json::{Header, write_line};
 use crate::label::name;
 use crate::process::Progress;
 use crate::terminal::{Page, lay_out};
-use crate::view::{check_head, load_model};
+use crate::model;
+use crate::view::check_head;
 use crate::visible::wrap;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -38,7 +39,7 @@ pub(crate) fn ablate(arguments: &AblateArguments, started: Instant) -> Result<()
         _ => {}
     }
     let text = read_text(&arguments.source)?;
-    let model = load_model(arguments.shared.model.as_deref())?;
+    let model = model::load(arguments.shared.model.as_deref())?;
     arguments.heads.0.iter().try_for_each(|&head| check_head(Some(head), model.info()))?;
     let text = model.tokenize(&text)?;
     let pattern_text = arguments.pattern_from.as_deref().map(|text| model.tokenize(text)).transpose()?;

@@ -61,6 +61,7 @@ pub(crate) struct TextSource {
 
 const FILL_EXAMPLES: &str = "\
 Examples:
+  regard fill \"The cat sat on the mat because the [MASK] was tired\"              (the built-in model)
   regard fill --model … \"The cat sat on the mat because [MASK] was tired\"      (BERT, RoBERTa, DistilBERT)
   regard fill --model … \"The capital of France is the city of\"              (GPT-2, Llama)
 
@@ -72,7 +73,8 @@ pub(crate) struct FillArguments {
     #[command(flatten)]
     pub(crate) source: TextSource,
 
-    /// A model with a language model's head: a directory, a .gguf file (where built in), or an id like org/name
+    /// A model with a language model's head: a directory, a .gguf file (where built in), or an id like org/name; else the
+    /// small built-in one
     #[arg(long, value_name = "DIR|ID", short = 'm')]
     pub(crate) model: Option<String>,
 
@@ -87,6 +89,7 @@ pub(crate) struct FillArguments {
 
 const VIEW_EXAMPLES: &str = "\
 Examples:
+  regard view \"The cat sat on the mat because it was tired\"
   regard view --model models/all-MiniLM-L6-v2 \"The cat sat on the mat because it was tired\"
   regard view --model … --at mat --head L3.H1 \"The cat sat on the mat because it was soft\"
   regard view --model … --at the#2 --json \"The cat sat on the mat\" | jq '.rows[0].top'
@@ -104,7 +107,7 @@ pub(crate) struct ViewArguments {
     pub(crate) extras: ViewExtras,
 
     /// A model: a directory with config.json, tokenizer.json and model.safetensors, a .gguf file (where built in),
-    /// or an id like org/name
+    /// or an id like org/name; else the small built-in one
     #[arg(long, value_name = "DIR|ID", short = 'm')]
     pub(crate) model: Option<String>,
 
@@ -113,7 +116,8 @@ pub(crate) struct ViewArguments {
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     pub(crate) at: Option<String>,
 
-    /// The head to picture, like L3.H1 (layer 3, head 1, counted from 0); else the most telling one
+    /// The head to picture, like L3.H1 (layer 3, head 1, counted from 0); else the most telling one, or for a pronoun the one
+    /// that the model names
     #[arg(long, value_name = "HEAD")]
     pub(crate) head: Option<HeadId>,
 

@@ -21,7 +21,7 @@ use crate::json::{Header, ModelFields, TokenFields, write_line};
 use crate::label::name;
 use crate::report::percent;
 use crate::terminal::{Page, lay_out, marked_text};
-use crate::view::load_model;
+use crate::model;
 use crate::visible::{visible, wrap};
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -34,8 +34,8 @@ pub(crate) fn compare(arguments: &CompareArguments, started: Instant) -> Result<
         return Err(Failure::usage("nothing to compare with: add --text-b \"…\" or --model-b DIR"));
     }
     let text = read_text(&arguments.source)?;
-    let model = load_model(arguments.shared.model.as_deref())?;
-    let other_model = arguments.model_b.as_deref().map(|model| load_model(Some(model))).transpose()?;
+    let model = model::load(arguments.shared.model.as_deref())?;
+    let other_model = arguments.model_b.as_deref().map(|name| model::load(Some(name))).transpose()?;
     let models = [&model, other_model.as_ref().unwrap_or(&model)];
     let text_b = arguments.text_b.as_deref().unwrap_or(&text);
     let texts = [models[0].tokenize(&text)?, models[1].tokenize(text_b)?];

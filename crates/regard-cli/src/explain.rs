@@ -18,7 +18,7 @@ use crate::json::{Header, write_line};
 use crate::label::name;
 use crate::report::percent;
 use crate::terminal::{Page, lay_out, marked_text};
-use crate::view::load_model;
+use crate::model;
 use crate::visible::wrap;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -28,7 +28,7 @@ const NOTHING: &str = "–";
 
 pub(crate) fn explain(arguments: &ExplainArguments, started: Instant) -> Result<(), Failure> {
     let text = read_text(&arguments.source)?;
-    let model = load_model(arguments.shared.model.as_deref())?;
+    let model = model::load(arguments.shared.model.as_deref())?;
     let text = model.tokenize(&text)?;
     let causal = model.info().causal;
     let focus = focus_or_default(&text, arguments.from.as_deref(), causal)?;

@@ -2,21 +2,24 @@
 
 use std::io::{BufWriter, Write, stdout};
 
-use regard_lens::{Model, Prediction, Predicts, TokenizedText, resolve_model};
+use regard_lens::{ModelInfo, Prediction, Predicts, TokenizedText};
 use serde::Serialize;
 
 use crate::arguments::FillArguments;
 use crate::failure::Failure;
 use crate::input::read_text;
 use crate::json::{ModelFields, write_line};
+use crate::model;
 use crate::report::percent;
-use crate::view::NO_MODEL;
-use crate::visible::{left, right, visible, width};
+use crate::unknown::{self, UnknownWord, unknown_words};
+use crate::visible::{left, right, visible, width, wrap};
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
 const SCHEMA: &str = "regard-fill/1";
 /// What users may write for any model's mask.
 const MASK: &str = "[MASK]";
+/// Columns of a line of words.
+const COLUMNS: usize = 78;
 /// Columns of the longest bar.
 const BAR_CELLS: usize = 20;
 
@@ -26,6 +29,8 @@ struct Document<'a> {
     regard_version: &'static str,
     model: ModelFields<'a>,
     text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_words: Option<Vec<UnknownWord<'a>>>,
     places: Vec<Place<'a>>,
 }
 
@@ -52,9 +57,8 @@ impl<'a> From<&'a Prediction> for Expected<'a> {
 }
 
 pub(crate) fn fill(arguments: &FillArguments) -> Result<(), Failure> {
-    let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
     let mut text = read_text(&arguments.source)?;
-    let model = Model::load(&resolve_model(model)?)?;
+    let model = model::load(arguments.model.as_deref())?;
     if let Some(mask) = model.mask_token() {
         text = text.replace(MASK, mask);
     }
@@ -78,17 +82,18 @@ pub(crate) fn fill(arguments: &FillArguments) -> Result<(), Failure> {
                 regard_version: env!("CARGO_PKG_VERSION"),
                 model: model.info().into(),
                 text: &tokens.text,
+                unknown_words: unknown_words(model.info(), &tokens),
                 places: places.collect(),
             },
         )?;
     } else {
-        output.write_all(render(&tokens, &places).as_bytes())?;
+        output.write_all(render(model.info(), &tokens, &places).as_bytes())?;
     }
     Ok(output.flush()?)
 }
 
 /// The text up to each place, and a line for each word expected there.
-fn render(tokens: &TokenizedText, places: &[(usize, Vec<Prediction>)]) -> String {
+fn render(model: &ModelInfo, tokens: &TokenizedText, places: &[(usize, Vec<Prediction>)]) -> String {
     let mut page = String::new();
     for (index, predictions) in places {
         let before = match tokens.tokens.get(*index) {
@@ -104,6 +109,14 @@ fn render(tokens: &TokenizedText, places: &[(usize, Vec<Prediction>)]) -> String
             page.truncate(page.trim_end().len());
             page.push('\n');
         }
+    }
+    if let Some(words) = unknown_words(model, tokens) {
+        page.push('\n');
+        let said = match unknown::sentence(&words) {
+            Some(unknown) => format!("{}, which {unknown}", model.name),
+            None => model.name.clone(),
+        };
+        wrap(&said, COLUMNS).iter().for_each(|line| page += &format!("  {line}\n"));
     }
     page
 }

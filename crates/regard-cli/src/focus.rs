@@ -88,10 +88,7 @@ pub(crate) fn focus_or_default(
 /// The last pronoun, else the last word, else (only punctuation) the last token of the text.
 pub(crate) fn default_focus(text: &TokenizedText, causal: bool) -> Option<Focus> {
     let is_word = |token: &usize| surface(text, *token).is_some_and(|s| s.chars().any(char::is_alphanumeric));
-    let is_pronoun = |token: &usize| {
-        let whole = text.tokens.iter().filter(|other| other.word == text.tokens[*token].word).count() == 1;
-        whole && surface(text, *token).is_some_and(|s| PRONOUNS.contains(&s.to_lowercase().as_str()))
-    };
+    let is_pronoun = |token: &usize| is_pronoun(text, *token);
     let of_text = || (0..text.tokens.len()).rev().filter(|&token| !text.tokens[token].special);
     let token =
         of_text().find(is_pronoun).or_else(|| of_text().find(is_word)).or_else(|| of_text().next())?;
@@ -100,6 +97,12 @@ pub(crate) fn default_focus(text: &TokenizedText, causal: bool) -> Option<Focus>
     let first =
         (0..token).rev().take_while(|&piece| word.is_some() && text.tokens[piece].word == word).last();
     Some(stretch(first.unwrap_or(token), token, causal))
+}
+
+/// Whether a token is a whole word and that word a pronoun.
+pub(crate) fn is_pronoun(text: &TokenizedText, token: usize) -> bool {
+    let whole = text.tokens.iter().filter(|other| other.word == text.tokens[token].word).count() == 1;
+    whole && surface(text, token).is_some_and(|s| PRONOUNS.contains(&s.to_lowercase().as_str()))
 }
 
 fn stretch(first: usize, last: usize, causal: bool) -> Focus {

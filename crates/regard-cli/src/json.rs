@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
 use crate::closing::{Checked, VerifyFields};
+use crate::unknown::{UnknownWord, unknown_words};
 use crate::visible::is_hidden;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -21,6 +22,8 @@ pub(crate) struct Header<'a> {
     tokens: Vec<TokenFields<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     without: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_words: Option<Vec<UnknownWord<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -31,6 +34,7 @@ pub(crate) struct ModelFields<'a> {
     heads: usize,
     causal: bool,
     dtype: &'a str,
+    built_in: bool,
 }
 
 #[derive(Serialize)]
@@ -97,6 +101,7 @@ impl<'a> Header<'a> {
             model: ModelFields::from(model),
             tokens: TokenFields::of(text),
             without: Vec::new(),
+            unknown_words: unknown_words(model, text),
         }
     }
 }
@@ -125,6 +130,7 @@ impl<'a> From<&'a ModelInfo> for ModelFields<'a> {
             heads: model.heads,
             causal: model.causal,
             dtype: &model.dtype,
+            built_in: model.built_in,
         }
     }
 }

@@ -16,6 +16,7 @@ mod heads;
 mod input;
 mod json;
 mod label;
+mod model;
 mod page;
 mod palette;
 mod picture;
@@ -34,6 +35,7 @@ mod sentence;
 mod serve;
 mod table;
 mod terminal;
+mod unknown;
 mod view;
 mod visible;
 

@@ -15,7 +15,8 @@ pub(crate) fn render(report: &Report<'_>, costs: Costs) -> String {
         format!("Text: {}", text.join(" ")),
         format!("The word that looks: {}, token {} of 0 to {last}.", report.focus_name(), report.focus.token),
     ];
-    lines.extend(report.focus_note().map(|note| format!("{note}.")));
+    let notes = [report.focus_note(), report.unknown_note()];
+    lines.extend(notes.into_iter().flatten().map(|note| format!("{note}.")));
     lines.extend(report.ablated());
     lines.extend(report.best_of_each_kind().into_iter().map(|example| sentence(report, example)));
     if let Some(pictured) = report.pictured() {

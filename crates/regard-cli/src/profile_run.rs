@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use regard_lens::profile::{Profile, ProfileOptions, Unit, profile};
 use regard_lens::view::Verification;
-use regard_lens::{Model, TokenizedText, resolve_model};
+use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
 use crate::arguments::{ProfileFlags, TextSource};
@@ -12,9 +12,9 @@ use crate::failure::Failure;
 use crate::input::read_text;
 use crate::label::label;
 use crate::palette::Palette;
+use crate::model;
 use crate::process::{Costs, Progress};
 use crate::terminal::join_parts;
-use crate::view::NO_MODEL;
 use crate::visible::{visible, wrap};
 
 /// What attention is, and what it is not.
@@ -28,9 +28,8 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     pub(crate) fn new(model: Option<&str>, source: &TextSource) -> Result<Self, Failure> {
-        let model = model.ok_or_else(|| Failure::usage(NO_MODEL))?;
         let text = read_text(source)?;
-        let model = Model::load(&resolve_model(model)?)?;
+        let model = model::load(model)?;
         let text = model.tokenize(&text)?;
         Ok(Self { model, text })
     }

@@ -7,6 +7,7 @@ use crate::closing::Checked;
 use crate::evidence_arguments::HeadList;
 use crate::focus::Focus;
 use crate::label::name;
+use crate::unknown::{sentence, unknown_words};
 
 /// The kinds worth a line, in the order of the page: what is particular to the word first.
 const SHOWN_KINDS: [HeadKind; 6] =
@@ -22,6 +23,8 @@ pub(crate) struct Report<'a> {
     pub(crate) focus: Focus,
     /// Every head, in order, with the row of the focus alone.
     pub(crate) heads: Vec<HeadView>,
+    /// The head that the model itself names for what the focus is: it comes before others of its kind.
+    pub(crate) named: Option<HeadId>,
     pub(crate) viewed: Viewed,
     pub(crate) checked: Checked,
     /// Heads whose output is 0.
@@ -44,14 +47,14 @@ impl<'a> Example<'a> {
 }
 
 impl Report<'_> {
-    /// The best head of each kind that there is, first of equals.
+    /// The best head of each kind that there is, first of equals; the one that the model names before all.
     pub(crate) fn best_of_each_kind(&self) -> Vec<Example<'_>> {
+        let rank =
+            |example: &Example<'_>| (self.named == Some(example.head.id), example.head.score(example.row));
         let best = |kind: &HeadKind| {
             let examples =
                 self.heads.iter().filter_map(Example::of).filter(|example| example.row.kind == *kind);
-            examples.reduce(|best, other| {
-                if other.head.score(other.row) > best.head.score(best.row) { other } else { best }
-            })
+            examples.reduce(|best, other| if rank(&other) > rank(&best) { other } else { best })
         };
         SHOWN_KINDS.iter().filter_map(best).collect()
     }
@@ -80,6 +83,12 @@ impl Report<'_> {
     /// What it means that the focus is one piece of a longer stretch, if it is.
     pub(crate) fn focus_note(&self) -> Option<String> {
         focus_note(self.text, &self.focus)
+    }
+
+    /// What the built-in model does not know of the text: `The built-in small model does not know …`.
+    pub(crate) fn unknown_note(&self) -> Option<String> {
+        let unknown = sentence(&unknown_words(self.model, self.text)?)?;
+        Some(format!("The {} {unknown}", self.model.name))
     }
 
     /// `it sends 49 % to cat; the other words send 12 %`

@@ -16,7 +16,7 @@ use crate::input::read_text;
 use crate::json::{Header, write_line};
 use crate::label::name;
 use crate::terminal::{Page, lay_out, marked_text};
-use crate::view::load_model;
+use crate::model;
 use crate::visible::wrap;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -35,7 +35,7 @@ struct Document<'a> {
 
 pub(crate) fn rollout(arguments: &RolloutArguments, started: Instant) -> Result<(), Failure> {
     let text = read_text(&arguments.source)?;
-    let model = load_model(arguments.shared.model.as_deref())?;
+    let model = model::load(arguments.shared.model.as_deref())?;
     let text = model.tokenize(&text)?;
     let focus = focus_or_default(&text, arguments.at.as_deref(), model.info().causal)?;
     let found = roll_out(&model, &text, focus.token)?;

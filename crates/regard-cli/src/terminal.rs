@@ -52,15 +52,6 @@ impl Page {
     }
 }
 
-/// Columns of the terminal that reads, by COLUMNS if it says so.
-pub(crate) fn columns() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let size = || terminal_size::terminal_size_of(std::io::stdout());
-    said.filter(|&columns| columns > 0)
-        .or_else(|| size().map(|(columns, _)| usize::from(columns.0)))
-        .unwrap_or(80)
-}
-
 /// The whole view.
 pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
     let Page { columns, palette, .. } = page;
@@ -111,7 +102,11 @@ fn marked_sentence(report: &Report<'_>, page: Page) -> Vec<String> {
     let arrow = pictured.map(|pictured| {
         (pictured.link.key, format!("{} in {}", percent(pictured.link.prob), pictured.head.id))
     });
-    marked_text(report.text, &report.focus, arrow, page)
+    let mut lines = marked_text(report.text, &report.focus, arrow, page);
+    if let Some(note) = report.unknown_note() {
+        lines.extend(wrap(&note, page.columns).iter().map(|line| page.palette.dim(line)));
+    }
+    lines
 }
 
 /// The text with the word that looks marked, and an arrow with its label to where it looks.

@@ -8,14 +8,15 @@ use std::time::Instant;
 use regard_lens::exchange::{AttentionMaps, SavePlan, tokens_from_json};
 use regard_lens::profile::ProfileOptions;
 use regard_lens::view::{HeadId, HeadView, Queries, ViewOptions, Viewed, Viewer};
-use regard_lens::{Both, Interventions, Model, ModelInfo, TokenizedText, resolve_model};
+use regard_lens::{Both, Interventions, Model, ModelInfo, TokenizedText};
 
 use crate::arguments::ViewArguments;
 use crate::closing::Checked;
 use crate::failure::Failure;
-use crate::focus::{Focus, focus_or_default};
+use crate::focus::{Focus, focus_or_default, is_pronoun};
 use crate::input::read_text;
 use crate::json;
+use crate::model;
 use crate::page::{PageRequest, write_page};
 use crate::picture::most_cells;
 use crate::process::{Costs, Progress};
@@ -27,9 +28,6 @@ use crate::{plain, received, terminal};
 /// The longest file of tokens that is read.
 const MAX_TOKENS_BYTES: u64 = 16 << 20;
 
-pub(crate) const NO_MODEL: &str = "no model: get one with scripts/fetch-minilm and say --model models/all-MiniLM-L6-v2, \
-                        or --model org/name for one from the Hugging Face Hub";
-
 pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Failure> {
     if arguments.all && !arguments.json {
         return Err(Failure::usage("--all writes JSON lines: add --json"));
@@ -37,9 +35,8 @@ pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Fa
     if let (Some(maps), Some(tokens)) = (&arguments.extras.attention, &arguments.extras.tokens) {
         return view_maps(arguments, (maps, tokens), started);
     }
-    let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
     let text = read_text(&arguments.source)?;
-    let model = load_model(Some(model))?;
+    let model = model::load(arguments.model.as_deref())?;
     check_head(arguments.head, model.info())?;
     let text = model.tokenize(&text)?;
     let focus = focus_or_default(&text, arguments.at.as_deref(), model.info().causal)?;
@@ -97,12 +94,6 @@ fn read_tokens(path: &Path) -> Result<TokenizedText, Failure> {
         let how = "json.dump(tokenizer.convert_ids_to_tokens(ids), file) writes one";
         Failure::failed(format!("{name}: {problem}; {how}"))
     })
-}
-
-/// Loads the model that `--model` names.
-pub(crate) fn load_model(model: Option<&str>) -> Result<Model, Failure> {
-    let model = model.ok_or_else(|| Failure::usage(NO_MODEL))?;
-    Ok(Model::load(&resolve_model(model)?)?)
 }
 
 pub(crate) fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), Failure> {
@@ -180,13 +171,21 @@ impl Run<'_> {
         Ok(Some(plan))
     }
 
-    fn options(&self, queries: Queries, map_size: [usize; 2]) -> ViewOptions {
+    /// The head that the model names for pronouns.
+    fn named_head(&self) -> Option<HeadId> {
+        match self.source {
+            Source::Model(model) => model.pronoun_head(),
+            Source::Maps(_) => None,
+        }
+    }
+
+    fn options(&self, queries: Queries, map_size: [usize; 2], map_head: Option<HeadId>) -> ViewOptions {
         ViewOptions {
             queries,
             top: self.arguments.top,
             keep_special: self.arguments.keep_special,
             map_size,
-            map_head: self.arguments.head,
+            map_head,
         }
     }
 
@@ -203,7 +202,8 @@ impl Run<'_> {
             }
             Ok(())
         };
-        let viewer = Viewer::new(self.text, self.info, self.options(queries, [0, 0]), &mut on_head);
+        let options = self.options(queries, [0, 0], None);
+        let viewer = Viewer::new(self.text, self.info, options, &mut on_head);
         let (_, checked) = self.look(viewer)?;
         drop(progress);
         json::write_footer(&mut output, checked)?;
@@ -221,12 +221,15 @@ impl Run<'_> {
             Ok(())
         };
         let map_size = most_cells(page.columns, page.picture_lines, page.palette);
-        let options = self.options(Queries::One(focus.token), map_size);
+        let named = self.named_head().filter(|_| is_pronoun(self.text, focus.token));
+        let map_head = self.arguments.head.or(named);
+        let options = self.options(Queries::One(focus.token), map_size, map_head);
         let viewer = Viewer::new(self.text, self.info, options, &mut on_head);
         let (viewed, checked) = self.look(viewer)?;
         drop(progress);
         let without = self.without().to_vec();
-        let report = Report { model: self.info, text: self.text, focus, heads, viewed, checked, without };
+        let report =
+            Report { model: self.info, text: self.text, focus, heads, named, viewed, checked, without };
 
         let mut output = BufWriter::new(stdout().lock());
         if self.arguments.json {

@@ -29,6 +29,8 @@
 //! attention. [`view`] works out what each head does with one word of a text, [`profile`] with all of it; [`evidence`] changes
 //! heads and looks at what comes of it; [`exchange`] trades attention with other programs.
 
+#[cfg(feature = "builtin")]
+mod builtin;
 mod error;
 pub mod evidence;
 pub mod exchange;

@@ -1,16 +1,18 @@
 //! A loaded model.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use crate::error::LensError;
 use crate::files::sha256;
 use crate::intervene::Interventions;
 use crate::observer::AttentionObserver;
-use crate::open::{Opened, open};
+use crate::open::{Opened, open, open_memory};
 use crate::token::TokenizedText;
 use crate::tokenizer::TextTokenizer;
 use crate::transformer::Transformer;
+use crate::view::HeadId;
 
 /// What is known about a model without running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct ModelInfo {
     pub max_tokens: usize,
     /// What it can say about words.
     pub predicts: Predicts,
+    /// Whether it is the small model that is part of the program ([`Model::builtin`], with the cargo feature `builtin`).
+    pub built_in: bool,
 }
 
 /// What a model says about words.
@@ -51,6 +55,7 @@ pub struct Model {
     pub(crate) info: ModelInfo,
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) transformer: Transformer,
+    pronoun_head: Option<HeadId>,
 }
 
 /// The last layer's output, `[seq_len, model_dim]`, row-major; in decoders after the final norm.
@@ -82,6 +87,20 @@ impl Model {
         Self::build(open(path)?)
     }
 
+    /// A model whose three files, as [`Self::load`] reads them from a directory, are in memory. `name` is what it is called,
+    /// in [`ModelInfo`] and where an error names a directory.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn from_memory(
+        name: &str,
+        config: &[u8],
+        tokenizer: &[u8],
+        weights: Arc<[u8]>,
+    ) -> Result<Self, LensError> {
+        Self::build(open_memory(name, config, tokenizer, weights)?)
+    }
+
     /// Reads what has been opened.
     pub(crate) fn build(mut opened: Opened) -> Result<Self, LensError> {
         let outline = opened.architecture.outline();
@@ -97,6 +116,8 @@ impl Model {
             (join(tokenizer), join(hash), transformer)
         });
         let transformer = transformer?;
+        let is_there = |id: &HeadId| id.layer < outline.num_layers && id.head < outline.num_heads;
+        let pronoun_head = opened.pronoun_head.filter(is_there);
         let info = ModelInfo {
             name: opened.name,
             sha256: hash?,
@@ -110,13 +131,20 @@ impl Model {
                 (Some(_), false) => Predicts::MaskedToken,
                 (Some(_), true) => Predicts::NextToken,
             },
+            built_in: false,
         };
-        Ok(Self { info, tokenizer: tokenizer?, transformer })
+        Ok(Self { info, tokenizer: tokenizer?, transformer, pronoun_head })
     }
 
     /// What is known about the model.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// The head that links pronouns to what they stand for, where the model's configuration names one
+    /// (`"regard": {"pronoun_head": "L2.H1"}`).
+    pub fn pronoun_head(&self) -> Option<HeadId> {
+        self.pronoun_head
     }
 
     /// Splits a text into the model's tokens. Nothing is cut off and nothing is padded.

@@ -42,13 +42,18 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
 /// Ids, hidden states, probabilities of every head and logits.
 fn check(name: &str, predicts: Predicts) -> (Model, TinyGolden) {
     let (model, golden) = (TinyGolden::load_model(name), TinyGolden::open(name));
+    compare(name, &model, &golden, predicts);
+    (model, golden)
+}
+
+fn compare(name: &str, model: &Model, golden: &TinyGolden, predicts: Predicts) {
     assert_eq!(model.info().predicts, predicts);
     assert_eq!(model.info().causal, predicts == Predicts::NextToken);
     let tokens = model.tokenize(&golden.text).unwrap();
     let ids: Vec<u32> = tokens.tokens.iter().map(|token| token.id).collect();
     assert_eq!(ids, golden.ids);
 
-    let mut observer = CompareLayers { golden: &golden, layers: 0, hidden_error: 0.0, probs_error: 0.0 };
+    let mut observer = CompareLayers { golden, layers: 0, hidden_error: 0.0, probs_error: 0.0 };
     let hidden = model.run(&tokens, &mut observer).unwrap();
     assert_eq!(observer.layers, model.info().layers);
     let last = max_abs_difference(&hidden.data, &golden.tensor(&format!("hidden.{}", observer.layers)));
@@ -73,7 +78,6 @@ fn check(name: &str, predicts: Predicts) -> (Model, TinyGolden) {
     assert!(observer.hidden_error <= 1e-4 && last <= 1e-4, "{name}: {} {last}", observer.hidden_error);
     assert!(observer.probs_error <= 1e-5, "{name}: {}", observer.probs_error);
     assert!(shares_error <= 1e-5 && logits_error <= 1e-3, "{name}: {shares_error} {logits_error}");
-    (model, golden)
 }
 
 /// `fill` names the largest of the expected logits at each mask.
@@ -170,6 +174,18 @@ fn gguf__every_storage_type__matches_transformers_with_the_same_weights() {
     let mut dtypes: Vec<&str> = model.info().dtype.split(", ").collect();
     dtypes.sort_unstable();
     assert_eq!(dtypes, ["BF16", "F16", "F32", "Q4_0", "Q4_1", "Q8_0"]);
+}
+
+#[test]
+fn llama__trained_by_regard_train__matches_transformers() {
+    let model = Model::load(&TinyGolden::dir("../trained/llama")).unwrap();
+    compare("trained llama", &model, &TinyGolden::trained("llama"), Predicts::NextToken);
+}
+
+#[cfg(feature = "builtin")]
+#[test]
+fn bert__trained_by_regard_train_and_built_in__matches_transformers() {
+    compare("built in", &Model::builtin().unwrap(), &TinyGolden::trained("builtin"), Predicts::MaskedToken);
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Train a model on text; the same command goes on where it stopped
     Fit(Box<Fit>),
+    /// Say how well a head links pronouns to nouns, on pairs and frames that nothing is trained on
+    Evaluate(Evaluate),
     /// Print generated sentences, as training sees them
     Sentences {
         /// How many
@@ -30,6 +32,22 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evaluate {
+    /// A directory with config.json, tokenizer.json and model.safetensors
+    #[arg(value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// Minimal pairs of each of the four groups
+    #[arg(long, default_value_t = 400)]
+    pub(crate) pairs: usize,
+    /// Name the chosen head in the model's config.json
+    #[arg(long)]
+    pub(crate) name_head: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -98,7 +116,7 @@ pub(crate) struct Fit {
     /// Steps until it is reached [default: a twentieth of all]
     #[arg(long)]
     warmup: Option<u64>,
-    /// Weight decay
+    /// Weight decay of matrices
     #[arg(long, default_value_t = 0.01)]
     weight_decay: f32,
     /// Longest gradient

@@ -3,12 +3,14 @@
 
 pub mod corpus;
 mod error;
+pub mod evaluate;
 pub mod export;
 pub mod fit;
 pub mod model;
 pub mod objective;
 pub mod random;
 pub mod sentences;
+pub mod split;
 pub mod vocabulary;
 
 pub use error::TrainError;

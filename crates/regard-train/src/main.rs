@@ -1,6 +1,7 @@
 //! The command `regard-train`.
 
 mod arguments;
+mod figures;
 mod watch;
 
 use std::io::Write;
@@ -11,15 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use regard_train::TrainError;
 use regard_train::corpus::Documents;
+use regard_train::evaluate;
 use regard_train::fit::{self, Ending};
 use regard_train::sentences::training_text;
 
-use arguments::{Cli, Command, Fit};
+use arguments::{Cli, Command, Evaluate, Fit};
 use watch::Terminal;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fit(options) => train(&options),
+        Command::Evaluate(options) => evaluate_model(&options),
         Command::Sentences { count, seed } => print_sentences(count, seed),
     };
     match done {
@@ -57,6 +60,20 @@ fn train(options: &Fit) -> Result<ExitCode, TrainError> {
             Ok(ExitCode::from(130))
         }
     }
+}
+
+fn evaluate_model(options: &Evaluate) -> Result<ExitCode, TrainError> {
+    let report = evaluate::evaluate(&options.model, options.pairs)?;
+    if options.name_head {
+        evaluate::name_head(&options.model, &report.head)?;
+    }
+    let text = match options.json {
+        true => serde_json::to_string(&report).expect("numbers are JSON") + "\n",
+        false => figures::render(&report),
+    };
+    // A reader that has seen enough.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_sentences(count: u64, seed: u64) -> Result<ExitCode, TrainError> {

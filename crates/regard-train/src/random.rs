@@ -13,6 +13,8 @@ pub enum Purpose {
     Dropout = 3,
     /// Data of an experiment.
     Experiment = 4,
+    /// Which texts are trained on.
+    Split = 5,
 }
 
 /// Random numbers for the `index`-th thing of a step.

@@ -1,19 +1,19 @@
 //! A probe of a model, and of the same architecture untrained.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use regard_lens::probe::OnText;
 use regard_lens::{LensError, Model, ModelInfo};
 
 use super::progress::Counter;
-use crate::probe_arguments::ProbeArguments;
 use crate::failure::Failure;
+use crate::model::Found;
+use crate::probe_arguments::ProbeArguments;
 
 /// What all tasks need.
 pub(super) struct Run<'a> {
     pub(super) arguments: &'a ProbeArguments,
-    model: PathBuf,
+    model: Found,
     started: Instant,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Both<T> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(arguments: &'a ProbeArguments, model: PathBuf, started: Instant) -> Self {
+    pub(super) fn new(arguments: &'a ProbeArguments, model: Found, started: Instant) -> Self {
         Self { arguments, model, started }
     }
 
@@ -35,14 +35,14 @@ impl<'a> Run<'a> {
         &self,
         probe: impl Fn(&Model, &dyn Fn(&'static str) -> Counter) -> Result<T, LensError>,
     ) -> Result<Both<T>, Failure> {
-        let model = Model::load(&self.model)?;
+        let model = self.model.load()?;
         let info = model.info().clone();
         let trained = probe(&model, &|what| Counter::new(self.started, what))?;
         drop(model);
         let untrained = if self.arguments.no_control {
             None
         } else {
-            let model = Model::untrained(&self.model, self.arguments.seed)?;
+            let model = self.model.untrained(self.arguments.seed)?;
             Some(probe(&model, &|_| Counter::new(self.started, "untrained model"))?)
         };
         Ok(Both { info, trained, untrained })

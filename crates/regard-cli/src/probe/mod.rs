@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write, stdout};
 use std::time::Instant;
 
 use regard_lens::view::Verification;
-use regard_lens::{ModelInfo, resolve_model};
+use regard_lens::ModelInfo;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,8 +23,7 @@ use crate::probe_arguments::{ProbeArguments, ProbeTask};
 use crate::failure::Failure;
 use crate::json::{ModelFields, write_line};
 use crate::process::Costs;
-use crate::terminal::{Page, columns};
-use crate::view::NO_MODEL;
+use crate::terminal::Page;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
 const SCHEMA: &str = "regard-probe/1";
@@ -57,28 +56,28 @@ struct VerifyFields {
 }
 
 pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), Failure> {
-    let model = arguments.model.as_deref().ok_or_else(|| Failure::usage(NO_MODEL))?;
+    let model = || model::find(arguments.model.as_deref());
     check(arguments)?;
     // The data first: it is read sooner than a model, and is more often wrong.
     let (name, outcome) = match arguments.task {
         ProbeTask::Ud => {
             let data = ud::read(arguments)?;
-            ("ud", ud::run(&Run::new(arguments, resolve_model(model)?, started), data)?)
+            ("ud", ud::run(&Run::new(arguments, model()?, started), data)?)
         }
         ProbeTask::Coref => {
             let data = coref::read(arguments)?;
-            ("coref", coref::run(&Run::new(arguments, resolve_model(model)?, started), data)?)
+            ("coref", coref::run(&Run::new(arguments, model()?, started), data)?)
         }
         ProbeTask::Agreement => {
             let items = agreement::read(arguments)?;
-            ("agreement", agreement::run(&Run::new(arguments, resolve_model(model)?, started), &items)?)
+            ("agreement", agreement::run(&Run::new(arguments, model()?, started), &items)?)
         }
         ProbeTask::Needle => {
             let filler = needle::read(arguments)?;
-            ("needle", needle::run(&Run::new(arguments, resolve_model(model)?, started), filler)?)
+            ("needle", needle::run(&Run::new(arguments, model()?, started), filler)?)
         }
         ProbeTask::Previous | ProbeTask::Duplicate | ProbeTask::Induction => {
-            let run = Run::new(arguments, resolve_model(model)?, started);
+            let run = Run::new(arguments, model()?, started);
             repeats::run(&run, arguments.task)?
         }
     };
@@ -100,7 +99,7 @@ pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), 
     } else if arguments.csv {
         output.write_all(outcome.sheet.csv().as_bytes())?;
     } else {
-        let page = Page::new(columns(), None, crate::palette::Palette::Plain);
+        let page = Page::of_stdout(ColorChoice::Never, 80);
         let costs = Costs::since(started);
         output.write_all(
             outcome.sheet.render(page.columns, &outcome.model, outcome.verification, costs).as_bytes(),

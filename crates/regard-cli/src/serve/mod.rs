@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
 use regard_lens::profile::ProfileOptions;
-use regard_lens::{Model, resolve_model};
+use regard_lens::Model;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -24,8 +24,8 @@ use self::guard::{Guard, Refusal};
 use crate::arguments::ServeArguments;
 use crate::failure::Failure;
 use crate::focus::default_focus;
+use crate::model;
 use crate::page::{LiveForm, PageRequest, live_page};
-use crate::view::NO_MODEL;
 
 /// The most bytes of a form; a byte of text may take three.
 const MAX_FORM_BYTES: usize = 256 << 10;
@@ -50,11 +50,10 @@ struct Ask {
 }
 
 pub(crate) fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
-    if arguments.model.is_empty() {
-        return Err(Failure::usage(NO_MODEL));
-    }
-    let models = arguments.model.iter().map(|model| Ok(Model::load(&resolve_model(model)?)?));
-    let models = models.collect::<Result<Vec<_>, Failure>>()?;
+    let models = match arguments.model.as_slice() {
+        [] => vec![model::load(None)?],
+        names => names.iter().map(|name| model::load(Some(name))).collect::<Result<_, _>>()?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -23,6 +23,7 @@ fn document__fields__come_in_the_documented_order() {
         "heads",
         "causal",
         "dtype",
+        "built_in",
         "tokens",
         "index",
         "id",

@@ -15,6 +15,7 @@ fn assert_refused(ran: &Ran, code: i32, expected: &[&str]) {
     }
 }
 
+#[cfg(not(feature = "builtin"))]
 #[test]
 fn model__none__says_how_to_get_one() {
     assert_refused(&run(regard().args(["view", "a"])), 2, &["scripts/fetch-minilm", "--model org/name"]);

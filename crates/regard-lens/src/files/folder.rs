@@ -163,7 +163,7 @@ fn first_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(start)
 }
 
-pub(super) fn read_up_to(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+pub(super) fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut len = 0;
     while len < buffer.len() {
         match file.read(&mut buffer[len..]) {

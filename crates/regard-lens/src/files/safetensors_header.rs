@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(crate) struct TensorEntry {
 /// Reads and checks the header of a file of `len` bytes.
 pub(crate) fn read_header(
     path: &Path,
-    file: &mut File,
+    file: &mut impl Read,
     len: u64,
 ) -> Result<HashMap<String, TensorEntry>, LensError> {
     let header_error = |field: String, expected: String, found: String| LensError::Header {

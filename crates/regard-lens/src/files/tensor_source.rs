@@ -1,8 +1,16 @@
 //! What every format of weights can do.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::LensError;
+
+/// Where the bytes of a weight file are.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    File(PathBuf),
+    Memory(Arc<[u8]>),
+}
 
 /// Weights whose headers have been checked and whose tensors are read on demand.
 pub(crate) trait TensorSource: Send {
@@ -16,7 +24,7 @@ pub(crate) trait TensorSource: Send {
     fn path(&self) -> &Path;
 
     /// The weight files, in the order in which their hashes are taken.
-    fn files(&self) -> Vec<PathBuf>;
+    fn files(&self) -> Vec<Origin>;
 
     /// The storage types of the tensors read so far, as in `"F32"` or `"F32, F16"`.
     fn dtype(&self) -> String;

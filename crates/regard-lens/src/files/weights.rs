@@ -1,9 +1,11 @@
 //! A model's weights: one safetensors file, or several with an index.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -12,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::folder::ModelFolder;
 use super::safetensors_header::{TensorEntry, read_header};
 use super::shards::{INDEX_FILE, MAX_INDEX_BYTES, ShardIndex};
-use super::tensor_source::TensorSource;
+use super::tensor_source::{Origin, TensorSource};
 use crate::error::LensError;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -32,8 +34,14 @@ pub(crate) struct Weights {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    file: File,
+    data: Box<dyn Data>,
+    origin: Origin,
 }
+
+/// What a shard's bytes are read from.
+trait Data: Read + Seek + Send + fmt::Debug {}
+
+impl<T: Read + Seek + Send + fmt::Debug> Data for T {}
 
 impl Weights {
     /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names, and checks every
@@ -41,14 +49,7 @@ impl Weights {
     pub(crate) fn open(folder: &ModelFolder) -> Result<Self, LensError> {
         let dir = folder.path();
         if folder.find(SINGLE_FILE)?.is_some() {
-            let (shard, tensors) = open_shard(folder, SINGLE_FILE)?;
-            let tensors = tensors.into_iter().map(|(name, entry)| (name, (0, entry))).collect();
-            return Ok(Self {
-                list: dir.join(SINGLE_FILE),
-                shards: vec![shard],
-                tensors,
-                dtypes: Vec::new(),
-            });
+            return Ok(Self::single(open_shard(folder, SINGLE_FILE)?));
         }
         let Some(index) = folder.read(INDEX_FILE, MAX_INDEX_BYTES)? else {
             folder.refuse_foreign_weights()?;
@@ -74,6 +75,18 @@ impl Weights {
         }
         Ok(Self { list, shards, tensors, dtypes: Vec::new() })
     }
+
+    /// The bytes of a `model.safetensors`, their header checked; errors name `path`.
+    pub(crate) fn in_memory(path: PathBuf, bytes: Arc<[u8]>) -> Result<Self, LensError> {
+        let mut data = Cursor::new(Arc::clone(&bytes));
+        let tensors = read_header(&path, &mut data, bytes.len() as u64)?;
+        Ok(Self::single((Shard { path, data: Box::new(data), origin: Origin::Memory(bytes) }, tensors)))
+    }
+
+    fn single((shard, tensors): (Shard, HashMap<String, TensorEntry>)) -> Self {
+        let tensors = tensors.into_iter().map(|(name, entry)| (name, (0, entry))).collect();
+        Self { list: shard.path.clone(), shards: vec![shard], tensors, dtypes: Vec::new() }
+    }
 }
 
 impl TensorSource for Weights {
@@ -93,8 +106,8 @@ impl TensorSource for Weights {
         self.dtypes.iter().map(|dtype| format!("{dtype:?}")).collect::<Vec<_>>().join(", ")
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        self.shards.iter().map(|shard| shard.path.clone()).collect()
+    fn files(&self) -> Vec<Origin> {
+        self.shards.iter().map(|shard| shard.origin.clone()).collect()
     }
 
     fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, LensError> {
@@ -148,10 +161,10 @@ impl Shard {
     fn for_each_chunk(&mut self, entry: &TensorEntry, mut each: impl FnMut(&[u8])) -> std::io::Result<()> {
         let mut left = entry.bytes.end - entry.bytes.start;
         let mut chunk = vec![0; CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES))];
-        self.file.seek(SeekFrom::Start(entry.bytes.start))?;
+        self.data.seek(SeekFrom::Start(entry.bytes.start))?;
         while left > 0 {
             let len = chunk.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.file.read_exact(&mut chunk[..len])?;
+            self.data.read_exact(&mut chunk[..len])?;
             each(&chunk[..len]);
             left -= len as u64;
         }
@@ -166,19 +179,25 @@ fn open_shard(folder: &ModelFolder, name: &str) -> Result<(Shard, HashMap<String
         return Err(LensError::Read { path, source });
     };
     let tensors = read_header(&path, &mut file, len)?;
-    Ok((Shard { path, file }, tensors))
+    let origin = Origin::File(path.clone());
+    Ok((Shard { path, data: Box::new(file), origin }, tensors))
 }
 
 /// The SHA-256 of a file in hexadecimal; of several, that of their hashes (32 bytes each) in a row.
-pub(crate) fn sha256(paths: &[PathBuf]) -> Result<String, LensError> {
+pub(crate) fn sha256(files: &[Origin]) -> Result<String, LensError> {
     let mut all = Sha256::new();
     let mut last = None;
-    for path in paths {
-        let hash = sha256_of_file(path).map_err(|source| LensError::Read { path: path.clone(), source })?;
+    for file in files {
+        let hash = match file {
+            Origin::File(path) => {
+                sha256_of_file(path).map_err(|source| LensError::Read { path: path.clone(), source })?
+            }
+            Origin::Memory(bytes) => Sha256::digest(bytes).into(),
+        };
         all.update(hash);
         last = Some(hash);
     }
-    let hash = if let ([_], Some(hash)) = (paths, last) { hash } else { all.finalize().into() };
+    let hash = if let ([_], Some(hash)) = (files, last) { hash } else { all.finalize().into() };
     Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

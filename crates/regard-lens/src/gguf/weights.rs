@@ -11,7 +11,7 @@ use candle_core::{Device, Shape};
 use super::header::{TensorEntry, read_header};
 use super::metadata::Metadata;
 use crate::error::LensError;
-use crate::files::{ModelFolder, TensorSource};
+use crate::files::{ModelFolder, Origin, TensorSource};
 
 /// A file whose header has been checked.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ impl TensorSource for GgufWeights {
         &self.path
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        vec![self.path.clone()]
+    fn files(&self) -> Vec<Origin> {
+        vec![Origin::File(self.path.clone())]
     }
 
     fn dtype(&self) -> String {

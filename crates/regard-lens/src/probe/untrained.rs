@@ -6,7 +6,7 @@ use super::random::Random;
 use crate::error::LensError;
 use crate::files::TensorSource;
 use crate::model::Model;
-use crate::open::open;
+use crate::open::{Opened, open};
 
 /// Standard deviation of every matrix before training, in BERT, GPT-2 and Llama.
 const SPREAD: f64 = 0.02;
@@ -20,10 +20,22 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn untrained(path: &Path, seed: u64) -> Result<Self, LensError> {
-        let mut opened = open(path)?;
-        opened.weights = Box::new(BeforeTraining { file: opened.weights, random: Random::new(seed) });
-        Self::build(opened)
+        Self::build(before_training(open(path)?, seed))
     }
+
+    /// The built-in model before its training. See [`Self::untrained`].
+    ///
+    /// # Errors
+    /// As [`Model::builtin`].
+    #[cfg(feature = "builtin")]
+    pub fn untrained_builtin(seed: u64) -> Result<Self, LensError> {
+        Self::build_builtin(before_training(crate::builtin::opened()?, seed))
+    }
+}
+
+fn before_training(opened: Opened, seed: u64) -> Opened {
+    let weights = Box::new(BeforeTraining { file: opened.weights, random: Random::new(seed) });
+    Opened { weights, ..opened }
 }
 
 /// The names of a file's tensors, and other numbers in them.

@@ -96,6 +96,7 @@ fn model() -> ModelInfo {
         dtype: "F32".into(),
         max_tokens: 8,
         predicts: Predicts::Nothing,
+        built_in: false,
     }
 }
 

@@ -120,7 +120,16 @@ impl TinyGolden {
     }
 
     pub fn open(name: &str) -> Self {
-        let file = std::fs::read(Self::dir(name).join("expected.safetensors")).unwrap();
+        Self::open_file(&Self::dir(name).join("expected.safetensors"))
+    }
+
+    /// Of a model that `regard-train` has trained (golden/trained).
+    pub fn trained(name: &str) -> Self {
+        Self::open_file(&workspace().join("golden/trained").join(name).join("expected.safetensors"))
+    }
+
+    fn open_file(path: &Path) -> Self {
+        let file = std::fs::read(path).unwrap();
         let (_, header) = SafeTensors::read_metadata(&file).unwrap();
         let text = header.metadata().as_ref().unwrap()["text"].clone();
         let integers = |name: &str| {

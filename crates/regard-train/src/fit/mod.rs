@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use burn::module::ParamGroup;
 use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ pub struct Recipe {
     pub learning_rate: f64,
     /// Steps until it is reached.
     pub warmup: u64,
-    /// Of matrices and vectors alike (Loshchilov and Hutter 2019).
+    /// Of matrices (Loshchilov and Hutter 2019); vectors, which are biases and gains of norms, keep what they learn.
     pub weight_decay: f32,
     /// Longest gradient.
     pub clip: f64,
@@ -194,6 +195,16 @@ fn prepare(
     Ok(vocabulary)
 }
 
+/// Parameters whose paths hold these are vectors.
+const VECTORS: [&str; 3] = ["bias", "gamma", "beta"];
+
+fn optimizer(weight_decay: f32) -> ModuleOptimizer {
+    let adamw = AdamWConfig::new().with_epsilon(1e-8);
+    let vectors = ParamGroup::from_any_predicates(VECTORS.to_vec());
+    let matrices = adamw.clone().with_weight_decay(weight_decay).init();
+    matrices.with_group(vectors, adamw.with_weight_decay(0.0).build(), None)
+}
+
 struct Run<'a> {
     recipe: &'a Recipe,
     keeping: &'a Keeping,
@@ -211,8 +222,7 @@ impl Run<'_> {
     ) -> Result<Result<Model, u64>, TrainError> {
         let recipe = self.recipe;
         let mut model = Model::new(&recipe.architecture, recipe.seed, &self.device)?;
-        let mut optimizer =
-            AdamWConfig::new().with_weight_decay(recipe.weight_decay).with_epsilon(1e-8).init();
+        let mut optimizer = optimizer(recipe.weight_decay);
         let mut state = State::default();
         let latest = checkpoint::latest(&self.keeping.out)?;
         if let Some(path) = &latest {
@@ -288,5 +298,57 @@ impl Run<'_> {
     ) -> (Model, f64, f64) {
         let length = clip::clip(&model, &mut gradients, self.recipe.clip);
         (optimizer.step(rate, model, gradients), rate, length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::tensor::Tensor;
+
+    use super::*;
+    use crate::model::Family;
+
+    /// Gives every parameter a gradient of 0, and keeps their sizes.
+    #[derive(Default)]
+    struct Still {
+        gradients: GradientsParams,
+        sums: Vec<(usize, f32)>,
+    }
+
+    impl ModuleVisitor for Still {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let tensor = param.val().inner();
+            self.sums.push((D, tensor.clone().abs().sum().into_scalar::<f32>()));
+            self.gradients.register(param.id, tensor.zeros_like());
+        }
+    }
+
+    #[test]
+    fn weight_decay__no_gradient__shrinks_matrices_and_leaves_vectors() {
+        for family in [Family::Bert, Family::Llama] {
+            let architecture = Architecture {
+                family,
+                layers: 1,
+                heads: 2,
+                kv_heads: 2,
+                dim: 8,
+                inner_dim: 16,
+                vocabulary: 300,
+                positions: 16,
+            };
+            let model = Model::new(&architecture, 1, &Device::flex().autodiff()).unwrap();
+            let (mut before, mut after) = (Still::default(), Still::default());
+            model.visit(&mut before);
+            let model = optimizer(0.5).step(0.1, model, before.gradients);
+            model.visit(&mut after);
+            for (&(rank, before), &(_, after)) in before.sums.iter().zip(&after.sums) {
+                let expected = if rank == 1 { before } else { before * 0.95 };
+                assert!(
+                    (after - expected).abs() <= 1e-5 * before,
+                    "{family:?}, rank {rank}: {before} to {after}"
+                );
+            }
+        }
     }
 }

@@ -111,12 +111,13 @@ pub fn part_of(one: &str, other: &str) -> Part {
 }
 
 /// A text to train on: a frame of the training part, sometimes with a sentence before or after it, in which no two nouns
-/// and no noun and adjective stand together that another part holds.
+/// and no noun and adjective stand together that another part holds. One in three lacks its last full stop, as what
+/// people type does.
 pub fn training_text(rng: &mut Rng) -> Text {
     loop {
         let frames = match rng.u8(..10) {
             0..4 => BY_ADJECTIVE,
-            4..7 => BY_ROLE,
+            4..8 => BY_ROLE,
             _ => SEVERAL,
         };
         let mut draft = Draft::default();
@@ -127,8 +128,11 @@ pub fn training_text(rng: &mut Rng) -> Text {
         if rng.u8(..5) == 0 {
             draft.add(pick(TAILS, Part::Train, rng), None, rng);
         }
-        let text = draft.finish();
+        let mut text = draft.finish();
         if text.is_trainable() {
+            if rng.u8(..3) == 0 {
+                text.words.pop_if(|word| word == ".");
+            }
             return text;
         }
     }
