@@ -17,9 +17,9 @@ use crate::failure::Failure;
 use crate::input::read_text;
 use crate::json::{Header, write_line};
 use crate::label::name;
+use crate::model;
 use crate::process::Progress;
 use crate::terminal::{Page, lay_out};
-use crate::model;
 use crate::view::check_head;
 use crate::visible::wrap;
 

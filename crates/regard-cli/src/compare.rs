@@ -19,9 +19,9 @@ use crate::focus::{Focus, find_focus, focus_or_default};
 use crate::input::read_text;
 use crate::json::{Header, ModelFields, TokenFields, write_line};
 use crate::label::name;
+use crate::model;
 use crate::report::percent;
 use crate::terminal::{Page, lay_out, marked_text};
-use crate::model;
 use crate::visible::{visible, wrap};
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.

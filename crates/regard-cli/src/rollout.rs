@@ -15,8 +15,8 @@ use crate::focus::focus_or_default;
 use crate::input::read_text;
 use crate::json::{Header, write_line};
 use crate::label::name;
-use crate::terminal::{Page, lay_out, marked_text};
 use crate::model;
+use crate::terminal::{Page, lay_out, marked_text};
 use crate::visible::wrap;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.

@@ -12,16 +12,18 @@ mod ud;
 use std::io::{BufWriter, Write, stdout};
 use std::time::Instant;
 
-use regard_lens::view::Verification;
 use regard_lens::ModelInfo;
+use regard_lens::view::Verification;
 use serde::Serialize;
 use serde_json::Value;
 
 use self::control::Run;
 use self::sheet::Sheet;
-use crate::probe_arguments::{ProbeArguments, ProbeTask};
+use crate::arguments::ColorChoice;
 use crate::failure::Failure;
 use crate::json::{ModelFields, write_line};
+use crate::model;
+use crate::probe_arguments::{ProbeArguments, ProbeTask};
 use crate::process::Costs;
 use crate::terminal::Page;
 

@@ -7,9 +7,9 @@ use super::Outcome;
 use super::control::{Run, counted};
 use super::sheet::{Sheet, Table, head_name, number, percent, word};
 use crate::arguments::TextSource;
-use crate::probe_arguments::ProbeArguments;
 use crate::failure::Failure;
 use crate::input::read_text;
+use crate::probe_arguments::ProbeArguments;
 
 /// Heads listed unless `--top` says otherwise.
 const HEADS: usize = 5;
