@@ -33,7 +33,7 @@ fn page__any_width_and_colour__fits() {
     for model in ["bert", "llama"] {
         for text in [TEXT, hostile, "a"] {
             for page in PAGES {
-                if text == "a" && page.contains(&"--region") || text == "a" && page.contains(&"--at") {
+                if text == "a" && (page.contains(&"--region") || page.contains(&"--at")) {
                     continue;
                 }
                 for (columns, color) in [(60, "never"), (60, "always"), (80, "never"), (120, "always")] {
