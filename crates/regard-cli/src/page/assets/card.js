@@ -122,7 +122,8 @@ function paintScores() {
   const body = element("tbody", {});
   for (const { name, letter } of data.roles) {
     const scores = heads.map((head) => reading.score(name, head));
-    if (scores[0] === null) continue;
+    // No such tokens are in the text.
+    if (scores[0] === null || reading.raw.uniform[name] === 0) continue;
     const badge = element("span", { class: "letter", "aria-hidden": "true" }, letter);
     const title = element("th", { scope: "row" }, badge, ` ${name}`);
     title.dataset.role = name;
