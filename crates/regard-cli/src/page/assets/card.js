@@ -21,6 +21,9 @@ function summaryOf(head) {
   return `${roles.map((name) => `${ROLE_SAYS[name]} (${percent(reading.score(name, head))})`).join("; ")}; ${entropy}`;
 }
 
+/** What the shares of a card are of. */
+const allMass = () => (currentReading().noSink ? "all mass on others than special tokens and the first one" : "all mass");
+
 function paintHeadline() {
   const head = currentHead();
   const other = comparedHead();
@@ -60,7 +63,7 @@ function paintMap() {
 
 function mapNote() {
   const { rows, columns } = currentReading().raw.thumbnail;
-  return `Rows, downwards, look at columns. ${rows} × ${columns} cells hold ${currentReading().noSink ? "all mass but that on special tokens and the first one" : "all of the mass"}; point at one to read it.`;
+  return `Rows, downwards, look at columns. ${rows} × ${columns} cells hold ${allMass()}; point at one to read it.`;
 }
 
 /** Reads cells by pointer or by arrow keys. */
@@ -119,7 +122,8 @@ function paintScores() {
   const body = element("tbody", {});
   for (const { name, letter } of data.roles) {
     const scores = heads.map((head) => reading.score(name, head));
-    if (scores[0] === null) continue;
+    // No such tokens are in the text.
+    if (scores[0] === null || reading.raw.uniform[name] === 0) continue;
     const badge = element("span", { class: "letter", "aria-hidden": "true" }, letter);
     const title = element("th", { scope: "row" }, badge, ` ${name}`);
     title.dataset.role = name;
@@ -198,7 +202,7 @@ function distanceSays() {
 function paintDistance() {
   const box = byId("distance");
   box.replaceChildren(distanceDrawing(Math.max(box.clientWidth, 220)).svg(distanceSays()));
-  byId("distance-note").textContent = `${distanceSays()}. All mass, by powers of two; thin marks are what equal weights give.`;
+  byId("distance-note").textContent = `${distanceSays()}. Bars add up to ${allMass()}, by powers of two; thin marks are what equal weights give.`;
 }
 
 function receivedDrawing(width) {
@@ -246,5 +250,5 @@ function paintReceivedCard() {
   box.replaceChildren(strip, ...lists);
   strip.append(receivedDrawing(Math.max(box.clientWidth, 220)).svg("Mass received over the text"));
   const share = percent(Math.min(1, reading.receivers(heads[0]).reduce((sum, { share: part }) => sum + part, 0)));
-  byId("received-note").textContent = `Shares of all mass of ${headNames[heads[0]]}: the tokens named get ${share}; the bars have all, in ${count(data.plan.stretches)} stretches.`;
+  byId("received-note").textContent = `Shares of ${allMass()} of ${headNames[heads[0]]}: the tokens named get ${share}; the bars add up to all, in ${count(data.plan.stretches)} stretches.`;
 }

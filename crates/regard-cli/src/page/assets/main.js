@@ -75,6 +75,12 @@ function droppedSays() {
   return `On this page: ${parts.join("; ")}. ${rest} Probabilities are exact to 10⁻⁵, shades of maps to half a step of 255. The matrices of all heads would take ${dense}.${error}`;
 }
 
+/** Scrolls a box, and nothing around it, until what is in it is in its middle. */
+function bringIntoView(box, inside) {
+  const [outer, inner] = [box.getBoundingClientRect(), inside.getBoundingClientRect()];
+  if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top - outer.height / 2;
+}
+
 function start() {
   byId("app").hidden = false;
   byId("tools").hidden = false;
@@ -112,9 +118,8 @@ function start() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
   new ResizeObserver(changed).observe(byId("words-box"));
   paint();
-  // The pinned token, where its window scrolls.
-  const box = byId("words-box");
-  if (numRows > 0) box.scrollTop = Math.max(0, words[state.row].offsetTop - box.clientHeight / 2);
+  bringIntoView(byId("grid-box"), cells[state.head]);
+  if (numRows > 0) bringIntoView(byId("words-box"), words[state.row]);
 }
 
 start();

@@ -6,7 +6,10 @@ function buildWords() {
   const box = byId("words");
   const lines = element("div", { class: "lines", "aria-hidden": "true" });
   box.append(lines);
-  if (rowStart > 0) box.append(element("span", { class: "cut" }, `… ${count(rowStart)} before`));
+  // Each line of the text is one of the page, which may wrap.
+  let line = element("div", { class: "line" });
+  box.append(line);
+  if (rowStart > 0) line.append(element("span", { class: "cut" }, `… ${count(rowStart)} before`));
   for (let row = 0; row < numRows; row++) {
     const place = rowStart + row;
     const bar = element("span", { class: "received", "aria-hidden": "true" });
@@ -17,11 +20,14 @@ function buildWords() {
     word.addEventListener("blur", () => lookFrom(-1));
     word.addEventListener("click", () => pin(row));
     words.push(word);
-    box.append(word);
-    if (/^↵+$/.test(labelOf(place))) box.append(element("span", { class: "break" }));
+    line.append(word);
+    if (/^↵+$/.test(labelOf(place)) && row + 1 < numRows) {
+      line = element("div", { class: "line" });
+      box.append(line);
+    }
   }
   const after = data.units - rowStart - numRows;
-  if (after > 0) box.append(element("span", { class: "cut" }, `${count(after)} after …`));
+  if (after > 0) line.append(element("span", { class: "cut" }, `${count(after)} after …`));
   box.addEventListener("pointerleave", () => lookFrom(-1));
   box.addEventListener("keydown", moveInText);
 }
