@@ -197,10 +197,15 @@ impl Findings<'_> {
         }
         let as_much = controls.iter().filter(|effect| self.found.size(effect).abs() >= size.abs()).count();
         let (count, mean) = (controls.len(), mean_size(self.found, controls));
+        let as_much = match as_much {
+            0 => "none does".to_owned(),
+            1 => "1 does".to_owned(),
+            several => format!("{several} do"),
+        };
         let what = if heads.0.len() == 1 { "random other heads" } else { "random sets of other heads" };
         let others = if self.has_loss() { signed(mean) } else { format!("{mean:.6}") };
         format!(
-            "{said}. Of {count} {what} of {layers} (seed {seed}), {as_much} do as much or more; their mean is {others}."
+            "{said}. Of {count} {what} of {layers} (seed {seed}), {as_much} as much or more; their mean is {others}."
         )
     }
 

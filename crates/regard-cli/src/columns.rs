@@ -113,7 +113,8 @@ pub(crate) fn columns(rows: &[Vec<Cell>], dispensable: &[usize], page: Page) -> 
     while total(&shown, &widths) > page.columns {
         let longest = shown.iter().copied().filter(|&column| is_text(column) && widths[column] > least);
         if let Some(column) = longest.max_by_key(|&column| (widths[column], column))
-            && spare(&shown, &widths, least, &is_text) >= total(&shown, &widths) - page.columns
+            && (least == 1
+                || spare(&shown, &widths, least, &is_text) >= total(&shown, &widths) - page.columns)
         {
             widths[column] -= 1;
         } else if let Some(column) = dispensable.next() {

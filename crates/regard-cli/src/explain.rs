@@ -209,7 +209,7 @@ impl Explanation<'_> {
         let (mine, all) = (explained.head_size, explained.layer_size);
         let share = match explained.share {
             Some(share) => format!(
-                "Along that vector the head accounts for {}; all heads and the bias make 100 %.",
+                "Along that vector the head accounts for {}; all heads, and the bias where there is one, make 100 %.",
                 signed_percent(share)
             ),
             None => "That is nothing at all.".to_owned(),

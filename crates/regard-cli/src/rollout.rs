@@ -59,13 +59,19 @@ pub(crate) fn rollout(arguments: &RolloutArguments, started: Instant) -> Result<
                        row of this token in their product (Abnar and Zuidema 2020). It leaves out values, output \
                        projections, norms and feed-forward networks, what heads do apart, and that the two halves are \
                        rarely equal.";
+        let decoder = if model.info().causal {
+            " In a decoder most of it ends at the first token, whatever the text: heads rest there, and nothing comes back \
+             from there."
+        } else {
+            ""
+        };
         let dim = |line: &String| page.palette.dim(line);
         let blocks = [
             marked_text(&text, &focus, None, page),
             [
                 wrap(&title, page.columns),
                 table(&found, &text, arguments.top, page),
-                wrap(formula, page.columns).iter().map(dim).collect(),
+                wrap(&format!("{formula}{decoder}"), page.columns).iter().map(dim).collect(),
             ]
             .concat(),
             closing(page, model.info(), text.tokens.len(), checked, started, NOT_WHY),
@@ -79,7 +85,10 @@ fn table(found: &Rollout, text: &TokenizedText, top: usize, page: Page) -> Vec<S
     let mut order: Vec<usize> = (0..found.mass.len()).collect();
     order.sort_by(|&a, &b| found.mass[b].total_cmp(&found.mass[a]).then(a.cmp(&b)));
     let rest = order.split_off(top.min(order.len()));
-    let shown = |share: f64| format!("{:.1} %", share * 100.0);
+    let shown = |share: f64| match share * 100.0 {
+        little if little > 0.0 && little < 0.05 => "<0.1 %".to_owned(),
+        percent => format!("{percent:.1} %"),
+    };
     let mut rows = vec![["token", "rollout", "last layer", ""].map(Cell::dim).to_vec()];
     for token in order {
         rows.push(vec![

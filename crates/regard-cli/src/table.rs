@@ -2,10 +2,12 @@
 
 use crate::palette::Palette;
 use crate::report::{Example, Report, percent};
-use crate::visible::{left, right, width};
+use crate::visible::{cut, left, right, width};
 
-/// The longest that a head's few words get; shorter lines put them below.
+/// What a head's few words take at least; lines with less room put them below.
 const WORDS: usize = 24;
+/// And at most.
+const MOST_WORDS: usize = 40;
 const KIND: usize = 9;
 const SHARE: usize = 5;
 const USUAL: usize = 5;
@@ -16,19 +18,20 @@ struct Columns {
     key: usize,
     /// 0 where there is no room for bars.
     bar: usize,
-    /// Whether the words stand beside the numbers.
-    words_beside: bool,
+    /// Columns of the words beside the numbers; 0 where they stand below.
+    words: usize,
 }
 
 impl Columns {
-    fn new(columns: usize, longest_key: usize) -> Self {
+    fn new(columns: usize, longest_key: usize, longest_words: usize) -> Self {
         let numbers = SHARE + 2 + USUAL + 2 + HEAD;
-        let words_beside = columns >= KIND + 8 + 1 + 10 + 1 + numbers + 2 + WORDS;
-        let words = if words_beside { 2 + WORDS } else { 0 };
-        let spare = columns.saturating_sub(KIND + numbers + words);
+        let wanted = longest_words.clamp(WORDS, MOST_WORDS);
+        let words = if columns >= KIND + 8 + 1 + 10 + 1 + numbers + 2 + wanted { wanted } else { 0 };
+        let beside = if words > 0 { 2 + words } else { 0 };
+        let spare = columns.saturating_sub(KIND + numbers + beside);
         let key = longest_key.clamp(4, 14).min(spare.saturating_sub(12).max(8)).min(spare.saturating_sub(1));
         let bar = spare.saturating_sub(key + 2).min(24);
-        Self { key, bar: if bar >= 4 { bar } else { 0 }, words_beside }
+        Self { key, bar: if bar >= 4 { bar } else { 0 }, words }
     }
 }
 
@@ -36,19 +39,21 @@ impl Columns {
 pub(crate) fn table(report: &Report<'_>, columns: usize, palette: Palette) -> Vec<String> {
     let examples = report.best_of_each_kind();
     let longest = examples.iter().map(|example| width(&report.name(example.link.key))).max().unwrap_or(0);
-    let layout = Columns::new(columns, longest);
+    let longest_words = examples.iter().map(|example| width(&report.does(*example))).max().unwrap_or(0);
+    let layout = Columns::new(columns, longest, longest_words);
     let bar = if layout.bar > 0 { layout.bar + 1 } else { 0 };
     let title = left(&format!("{} looks at", report.focus_name()), KIND + layout.key + 1 + bar);
     let mut heading =
         format!("{title}{}  {}  {}", right("share", SHARE), right("usual", USUAL), left("head", HEAD));
-    if layout.words_beside {
+    if layout.words > 0 {
         heading += "  in this text";
     }
     let mut lines = vec![palette.dim(heading.trim_end())];
     for example in examples {
         lines.push(line(report, example, &layout, palette));
-        if !layout.words_beside {
-            lines.push(" ".repeat(KIND) + &palette.dim(&report.does(example)));
+        if layout.words == 0 {
+            let words = cut(&report.does(example), columns.saturating_sub(KIND));
+            lines.push(" ".repeat(KIND) + &palette.dim(&words));
         }
     }
     let legend = "usual: what the other words send to the same key";
@@ -72,9 +77,9 @@ fn line(report: &Report<'_>, example: Example<'_>, layout: &Columns, palette: Pa
     line += &right(&link.usual.map_or_else(|| "–".to_owned(), percent), USUAL);
     line += "  ";
     line += &left(&example.head.id.to_string(), HEAD);
-    if layout.words_beside {
+    if layout.words > 0 {
         line += "  ";
-        line += &palette.dim(&report.does(example));
+        line += &palette.dim(&cut(&report.does(example), layout.words));
     }
     line.trim_end().to_owned()
 }
@@ -115,10 +120,10 @@ mod tests {
     #[test]
     fn columns__any_terminal__fit() {
         for columns in 36..120 {
-            for key in 0..40 {
-                let layout = Columns::new(columns, key);
+            for (key, words) in (0..40).flat_map(|key| [0, 30, 99].map(|words| (key, words))) {
+                let layout = Columns::new(columns, key, words);
                 let bar = if layout.bar > 0 { layout.bar + 1 } else { 0 };
-                let words = if layout.words_beside { 2 + WORDS } else { 0 };
+                let words = if layout.words > 0 { 2 + layout.words } else { 0 };
                 let all = KIND + layout.key + 1 + bar + SHARE + 2 + USUAL + 2 + HEAD + words;
                 assert!(all <= columns, "{columns} {key}: {all}");
                 assert!(layout.key >= 4);

@@ -72,10 +72,9 @@ fn text_of(pieces: &[&str]) -> TokenizedText {
         let mut token = Token { index, id, text: piece.to_owned(), start: 0, end: 0, word: None, special };
         if !special {
             let after_special = text.tokens.last().is_none_or(|before: &Token| before.special);
-            let continues = spelling == Spelling::WordPiece && marked;
-            let blank = if spelling == Spelling::WordPiece { !continues } else { marked };
-            let begins = after_special || blank || !joins(&text.text, &surface);
-            if begins && !(continues && !after_special) {
+            let blank = if spelling == Spelling::WordPiece { !marked } else { marked };
+            let joined = spelling == Spelling::WordPiece || joins(&text.text, &surface);
+            if after_special || blank || !joined {
                 word = Some(word.map_or(0, |word| word + 1));
             }
             if blank && !text.text.is_empty() {
