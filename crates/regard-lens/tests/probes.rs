@@ -99,7 +99,7 @@ fn smollm2__repeated_random_tokens__have_the_induction_heads_that_it_is_known_fo
     let strong = found.heads.iter().filter(|head| head.induction > 0.5).count();
     assert!(strong >= 5, "{strong}");
     let known = found.heads.iter().find(|head| (head.layer, head.head) == (18, 6)).unwrap();
-    assert!((known.induction - 0.93).abs() < 0.03, "{known:?}");
+    assert!((known.induction - 0.93).abs() < 0.06, "{known:?}");
     assert!(found.heads.iter().all(|head| head.induction_by_entry <= 0.5 + 1e-6));
     let loss = found.loss.unwrap();
     assert!(loss[3] < loss[0] / 4.0, "{loss:?}");

@@ -72,13 +72,13 @@ fn sheet(found: &Agreement, untrained: Option<&Agreement>, top: usize) -> Sheet 
 
     let columns = vec![
         word("head", 0),
-        number("0 attractors", 0),
-        number("1: subject", 0),
+        number("none", 0),
+        number("1", 0),
+        number("others", 0),
+        number("2", 1),
         number("others", 1),
-        number("2: subject", 2),
-        number("others", 2),
-        number("3: subject", 1),
-        number("others", 1),
+        number("3", 0),
+        number("others", 0),
     ];
     let rows = best.iter().map(|both| {
         let (subject, others) = (both.1.subject_mass, both.1.attractor_mass);
@@ -88,7 +88,12 @@ fn sheet(found: &Agreement, untrained: Option<&Agreement>, top: usize) -> Sheet 
         }
         cells
     });
-    let mass = Table { title: "Mean mass from the verb".to_owned(), columns, rows: rows.collect() };
+    let mass = Table {
+        title: "Mean mass from the verb on the subject, and on all others, by the number of attractors"
+            .to_owned(),
+        columns,
+        rows: rows.collect(),
+    };
 
     let mut notes = vec![
         "first noun, nearest noun: how often they are the subject. A head that looks where nouns come first need know nothing \

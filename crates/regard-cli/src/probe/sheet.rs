@@ -131,7 +131,8 @@ impl Table {
     }
 }
 
-/// A cell of CSV (RFC 4180). A spreadsheet runs what begins with `=`, `+`, `-` or `@`: a `'` before it makes it text.
+/// A cell of CSV (RFC 4180). A spreadsheet runs what begins with `=`, `+`, `-` or `@`: a `'` before it makes it
+/// text.
 fn cell(text: &str) -> String {
     let text = visible(text);
     let guard = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };

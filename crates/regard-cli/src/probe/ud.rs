@@ -147,14 +147,14 @@ fn distances(rows: &[SyntaxRow]) -> Table {
         word("relation", 0),
         word("from", 0),
         number("1 apart", 2),
-        number("head", 1),
-        number("rule", 1),
-        number("2–3", 2),
-        number("head", 1),
-        number("rule", 1),
-        number("≥ 4", 2),
-        number("head", 1),
-        number("rule", 1),
+        number("head", 0),
+        number("rule", 0),
+        number("2–3 apart", 2),
+        number("head", 0),
+        number("rule", 0),
+        number("≥ 4 apart", 2),
+        number("head", 0),
+        number("rule", 0),
     ];
     let cells = |row: &SyntaxRow| {
         let mut cells = vec![row.relation.clone(), arrow(row.direction).to_owned()];
@@ -165,7 +165,9 @@ fn distances(rows: &[SyntaxRow]) -> Table {
         }
         cells
     };
-    let title = "By how many words apart the two stand: pairs, and per cent right".to_owned();
+    let title =
+        "By how far the two stand apart, 1 word, 2–3, 4 or more: pairs, and per cent right of head and rule"
+            .to_owned();
     Table { title, columns, rows: rows.iter().map(cells).collect() }
 }
 

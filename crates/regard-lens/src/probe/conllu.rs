@@ -33,8 +33,8 @@ pub struct UdSentence {
 
 /// Reads a CoNLL-U file.
 ///
-/// Comments and empty nodes (`8.1`) are passed over; of a multiword token (`1-2`) the surface is kept, and its words share
-/// it by their forms where these make up the surface, else whole.
+/// Comments and empty nodes (`8.1`) are passed over; of a multiword token (`1-2`) the surface is kept, and its
+/// words share it by their forms where these make up the surface, else whole.
 ///
 /// # Errors
 /// [`LensError::Read`], [`LensError::TooLarge`], or [`LensError::Annotation`] naming the line.

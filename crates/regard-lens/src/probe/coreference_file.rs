@@ -33,7 +33,8 @@ pub struct Book {
     pub mentions: Vec<Mention>,
 }
 
-/// Reads a coreference file: words in the fourth field, mentions in the last, as in `(3`, `3)`, `(3)` and `(3|(4)`.
+/// Reads a coreference file: words in the fourth field, mentions in the last, as in `(3`, `3)`, `(3)` and
+/// `(3|(4)`.
 ///
 /// # Errors
 /// [`LensError::Read`], [`LensError::TooLarge`], or [`LensError::Annotation`] naming the line.

@@ -6,8 +6,8 @@
 //! - [`needle`]: does the last position look at a fact hidden in a long text?
 //! - [`agreement`]: does a verb look at its subject past nouns of the other number?
 //!
-//! What is chosen (a head, an offset, a rule) is chosen on one part of the data and reported on another. Attention shows where a
-//! head reads, not why, and not whether it matters.
+//! What is chosen (a head, an offset, a rule) is chosen on one part of the data and reported on another.
+//! Attention shows where a head reads, not why, and not whether it matters.
 
 pub mod agreement;
 mod conllu;

@@ -1,9 +1,10 @@
 //! Whether the last position looks at a fact hidden in a long text, and whether the model answers with it.
 //!
-//! A sentence `The secret word of the castle is river.` stands at some depth of a filler, and the text ends with the same
-//! sentence cut off before the word, or in a masked language model masked there. What the last position (the mask) gives to
-//! the word in the fact is a head's mass; that the word is its strongest key is a hit (Wu et al. 2025, retrieval
-//! score, for one token). A head that looks for what followed the same words before (induction) does this, too.
+//! A sentence `The secret word of the castle is river.` stands at some depth of a filler, and the text ends with
+//! the same sentence cut off before the word, or in a masked language model masked there. What the last position
+//! (the mask) gives to the word in the fact is a head's mass; that the word is its strongest key is a hit (Wu et
+//! al. 2025, retrieval score, for one token). A head that looks for what followed the same words before
+//! (induction) does this, too.
 
 use serde::Serialize;
 
@@ -110,7 +111,8 @@ struct Found {
 /// Hides facts and looks for them.
 ///
 /// # Errors
-/// [`LensError::Probe`] if `length` has no room for the fact and the question or the model takes less; as [`Model::run`].
+/// [`LensError::Probe`] if `length` has no room for the fact and the question or the model takes less; as
+/// [`Model::run`].
 pub fn probe_needle(
     model: &Model,
     options: &NeedleOptions,

@@ -1,8 +1,8 @@
 //! Previous tokens, duplicate tokens and induction, on random tokens that are repeated.
 //!
-//! A sequence is a token to begin with and [`PERIOD`] different random words, [`REPEATS`] times over (Olsson et al.
-//! 2022, "prefix matching"). Random words leave a head nothing to go by but their places and that they were there
-//! before.
+//! A sequence is a token to begin with and [`PERIOD`] different random words, [`REPEATS`] times over (Olsson et
+//! al. 2022, "prefix matching"). Random words leave a head nothing to go by but their places and that they were
+//! there before.
 
 use regard::{StatisticsRequest, Workspace, attention_statistics};
 use serde::Serialize;
@@ -31,7 +31,8 @@ pub struct RepeatScores {
     pub previous: f64,
     /// Mass on other copies of the same token, over rows that can see one.
     pub duplicate: f64,
-    /// Mass on tokens that followed an earlier copy, over rows that have such tokens before them or are one: at most 1.
+    /// Mass on tokens that followed an earlier copy, over rows that have such tokens before them or are one: at
+    /// most 1.
     pub induction: f64,
     /// The same, as a mean over the tokens that followed: with 75 such rows and 150 such tokens at most 0.5.
     pub induction_by_entry: f64,

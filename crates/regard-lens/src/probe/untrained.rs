@@ -12,8 +12,9 @@ use crate::open::{Opened, open};
 const SPREAD: f64 = 0.02;
 
 impl Model {
-    /// The model at `path` as it might have been before its training: the same architecture, tokenizer and sizes, its matrices
-    /// drawn from N(0, 0.02²), its biases 0, its norms' weights 1 (Devlin et al. 2018; Radford et al. 2019).
+    /// The model at `path` as it might have been before its training: the same architecture, tokenizer and
+    /// sizes, its matrices drawn from N(0, 0.02²), its biases 0, its norms' weights 1 (Devlin et al. 2018;
+    /// Radford et al. 2019).
     ///
     /// What an untrained model finds, architecture and data give away; only what lies above it was learnt.
     ///

@@ -9,9 +9,9 @@ const BEGINNINGS: [&str; 7] =
     ["[CLS]", "<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>", "<|im_start|>", "<|startoftext|>"];
 
 impl Model {
-    /// The text with a token to begin with in front, if the tokenizer of a causal model adds none and the vocabulary has
-    /// one: what heads have no other use for goes to the first token, and it should be no word (Xiao et al. 2023,
-    /// section 3.1).
+    /// The text with a token to begin with in front, if the tokenizer of a causal model adds none and the
+    /// vocabulary has one: what heads have no other use for goes to the first token, and it should be no word
+    /// (Xiao et al. 2023, section 3.1).
     pub(super) fn with_beginning(&self, mut text: TokenizedText) -> Result<TokenizedText, LensError> {
         let begins = text.tokens.first().is_some_and(|token| token.special);
         if !self.info().causal || begins {
@@ -55,7 +55,8 @@ impl Model {
         Ok(TokenizedText { text, tokens })
     }
 
-    /// The ids of the vocabulary's ordinary words: pieces of at least three small letters of ASCII that begin a word.
+    /// The ids of the vocabulary's ordinary words: pieces of at least three small letters of ASCII that begin a
+    /// word.
     pub(super) fn ordinary_words(&self) -> Result<Vec<u32>, LensError> {
         let mut ids = Vec::new();
         for id in 0..u32::try_from(self.vocabulary_size()).unwrap_or(u32::MAX) {

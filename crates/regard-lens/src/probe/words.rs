@@ -34,11 +34,11 @@ impl WordText {
 /// A text in the tokens of a model, and which of them make up each word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alignment {
-    /// The text; a decoder that adds no token of its own is given one to begin with, which takes what heads have no
-    /// other use for.
+    /// The text; a decoder that adds no token of its own is given one to begin with, which takes what heads have
+    /// no other use for.
     pub tokens: TokenizedText,
-    /// The tokens of each word: every token that is not special is of the one word in which it begins. Empty for a word
-    /// that begins inside a token of the word before.
+    /// The tokens of each word: every token that is not special is of the one word in which it begins. Empty for
+    /// a word that begins inside a token of the word before.
     pub pieces: Vec<Vec<usize>>,
 }
 
@@ -79,7 +79,8 @@ pub(super) fn word_row(pieces: &[Vec<usize>], rows: &[&[f32]]) -> Vec<f64> {
     pieces.iter().map(of_word).collect()
 }
 
-/// The word with the most of those that `may` be it, the first of equals; `None` where none may or none has anything.
+/// The word with the most of those that `may` be it, the first of equals; `None` where none may or none has
+/// anything.
 pub(super) fn strongest(shares: &[f64], may: impl Fn(usize) -> bool) -> Option<usize> {
     let mut best = None;
     for (word, &share) in shares.iter().enumerate() {

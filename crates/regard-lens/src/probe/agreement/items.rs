@@ -101,8 +101,9 @@ fn generate(attractors: usize, number: usize, random: &mut Random) -> Item {
     Item { before, subject, attractors, right: verbs[number].into(), wrong: verbs[1 - number].into() }
 }
 
-/// Reads items, one a line: `The *keys* to the ~cabinet~ are/is`. The subject stands between `*`, attractors between
-/// `~`, last come the right verb and the wrong one. Lines that are empty or begin with `#` are passed over.
+/// Reads items, one a line: `The *keys* to the ~cabinet~ are/is`. The subject stands between `*`, attractors
+/// between `~`, last come the right verb and the wrong one. Lines that are empty or begin with `#` are passed
+/// over.
 ///
 /// # Errors
 /// [`LensError::Read`], [`LensError::TooLarge`], or [`LensError::Annotation`] naming the line.

@@ -21,8 +21,8 @@ pub struct AgreementHead {
     pub layer: usize,
     /// The head, from 0.
     pub head: usize,
-    /// Share of items with attractors in which the subject gets more than each of them, on the items on which heads are
-    /// ranked.
+    /// Share of items with attractors in which the subject gets more than each of them, on the items on which
+    /// heads are ranked.
     pub dev: f64,
     /// The same on the other items.
     pub test: f64,
@@ -51,8 +51,8 @@ pub struct Agreement {
     pub first_noun: f64,
     /// How often the last of them is, the nearest to the verb.
     pub nearest_noun: f64,
-    /// How often the model finds the right verb more probable, by the number of attractors, on all items; `None` where it
-    /// predicts nothing.
+    /// How often the model finds the right verb more probable, by the number of attractors, on all items; `None`
+    /// where it predicts nothing.
     pub verbs: Option<[Option<f64>; KINDS]>,
     /// Items left out: the model takes no text so long, or a verb is more than one token (verbs only).
     pub left_out: usize,

@@ -11,7 +11,8 @@ use crate::probe::look::{OnText, each_text, look};
 use crate::probe::words::{Alignment, strongest, word_row};
 use crate::view::Verification;
 
-/// A choice: the candidate, and whether the strongest word of all, candidate or not, means the same as the pronoun.
+/// A choice: the candidate, and whether the strongest word of all, candidate or not, means the same as the
+/// pronoun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Choice {
     pub(super) candidate: Option<usize>,

@@ -1,10 +1,10 @@
 //! Whether a pronoun's strongest candidate means what the pronoun means.
 //!
-//! Candidates of a third-person pronoun are the mentions that end before it in its sentence and the one before. Only
-//! pronouns with an antecedent among them and at least two entities to choose from are asked about. A head's choice is the
-//! word with the most of the pronoun's attention among the words of all candidates (to a word the sum over its pieces,
-//! from the pronoun the mean); it means what the smallest candidate around it means. The head is chosen on some books
-//! and reported on others.
+//! Candidates of a third-person pronoun are the mentions that end before it in its sentence and the one before.
+//! Only pronouns with an antecedent among them and at least two entities to choose from are asked about. A
+//! head's choice is the word with the most of the pronoun's attention among the words of all candidates (to a
+//! word the sum over its pieces, from the pronoun the mean); it means what the smallest candidate around it
+//! means. The head is chosen on some books and reported on others.
 
 mod look;
 mod pronoun;
@@ -21,8 +21,8 @@ use super::random::Random;
 /// How many of ten books choose heads, where nobody says which; the rest report.
 const CHOOSING: usize = 6;
 
-/// The books that choose heads and those that report, six to four, by chance and the seed. A book's place depends on its
-/// name, not on the order of the files.
+/// The books that choose heads and those that report, six to four, by chance and the seed. A book's place
+/// depends on its name, not on the order of the files.
 pub fn split_books(mut books: Vec<Book>, seed: u64) -> [Vec<Book>; 2] {
     // FNV-1a of the name.
     let hash = |name: &str| {

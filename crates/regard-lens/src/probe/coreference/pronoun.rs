@@ -76,8 +76,8 @@ fn group(word: &str) -> Option<usize> {
     GROUPS.iter().position(|group| group.contains(&word.as_str()))
 }
 
-/// The annotated pronouns of a book that have an earlier mention of the same entity, and those of them that are asked
-/// about: with an antecedent in reach and another entity to confuse it with.
+/// The annotated pronouns of a book that have an earlier mention of the same entity, and those of them that are
+/// asked about: with an antecedent in reach and another entity to confuse it with.
 pub fn pronouns(book: &Book) -> Vec<Pronoun> {
     with_antecedent(book).filter(is_asked).collect()
 }

@@ -65,8 +65,8 @@ fn sentence_ranges(book: &Book) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Tokens of a sentence, with one to spare: it may begin otherwise inside a text. More than any model takes where it
-/// is too long.
+/// Tokens of a sentence, with one to spare: it may begin otherwise inside a text. More than any model takes
+/// where it is too long.
 fn length(model: &Model, book: &Book, words: &Range<usize>) -> Result<usize, LensError> {
     let text = WordText::spaced(book.words[words.clone()].iter().map(String::as_str));
     match model.tokenize(&text.text) {

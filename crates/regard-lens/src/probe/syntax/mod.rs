@@ -1,10 +1,11 @@
 //! Whether a head's strongest word is the word that a relation of syntax joins.
 //!
 //! For every word that a relation joins to another, the pick of a head is the word (special tokens and the word
-//! itself left out) that gets the most of its attention: to a word the sum over its pieces, from a word the mean (Clark et
-//! al. 2019, section 5). The share of picks that are the partner is the head's accuracy, once from dependents to heads and
-//! once back. The head is chosen on one file and reported on another, as are its rivals: the best fixed offset, and
-//! the nearest word of certain parts of speech on one side, which knows the gold parts of speech and no model.
+//! itself left out) that gets the most of its attention: to a word the sum over its pieces, from a word the mean
+//! (Clark et al. 2019, section 5). The share of picks that are the partner is the head's accuracy, once from
+//! dependents to heads and once back. The head is chosen on one file and reported on another, as are its rivals:
+//! the best fixed offset, and the nearest word of certain parts of speech on one side, which knows the gold
+//! parts of speech and no model.
 
 mod picks;
 mod rule;

@@ -59,8 +59,8 @@ impl NearestRule {
         if all == 0 { 0.0 } else { right as f64 / all as f64 }
     }
 
-    /// The best rule for a relation on some sentences: for each side, parts of speech are added one by one while the
-    /// best addition helps.
+    /// The best rule for a relation on some sentences: for each side, parts of speech are added one by one while
+    /// the best addition helps.
     pub fn fit(sentences: &[&UdSentence], relation: &str, direction: Direction) -> Self {
         let concerned: Vec<(&UdSentence, [usize; 2])> = sentences
             .iter()

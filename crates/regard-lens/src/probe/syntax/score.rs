@@ -80,8 +80,8 @@ pub struct SyntaxRow {
     pub rule: RuleScore,
     /// The best head of the untrained model.
     pub untrained: Option<HeadScore>,
-    /// Which of `"head"`, `"offset"` and `"rule"` is right most often on `test`; also those whose distance to it may
-    /// be chance: sentences drawn again, the 95 % interval of the difference has 0 in it.
+    /// Which of `"head"`, `"offset"` and `"rule"` is right most often on `test`; also those whose distance to it
+    /// may be chance: sentences drawn again, the 95 % interval of the difference has 0 in it.
     pub wins: Vec<&'static str>,
 }
 
@@ -92,9 +92,9 @@ struct Files<'a> {
     seed: u64,
 }
 
-/// Scores the picks for each relation in both directions. `dev` and `test` are the sentences and what the model picks
-/// in them; `untrained` is the same from an untrained model. Sentences that the model could not take are left out
-/// everywhere.
+/// Scores the picks for each relation in both directions. `dev` and `test` are the sentences and what the model
+/// picks in them; `untrained` is the same from an untrained model. Sentences that the model could not take are
+/// left out everywhere.
 pub fn score_syntax(
     (dev, test): (&[UdSentence], &[UdSentence]),
     picks: [&SyntaxPicks; 2],
