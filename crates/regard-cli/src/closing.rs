@@ -30,6 +30,8 @@ pub(crate) enum Checked {
 #[derive(Serialize)]
 pub(crate) struct VerifyFields {
     #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_abs_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_row_sum_error: Option<f64>,
@@ -39,9 +41,12 @@ impl From<Checked> for VerifyFields {
     fn from(checked: Checked) -> Self {
         match checked {
             Checked::Run(verification) => {
-                Self { max_abs_error: Some(verification.max_abs_error), max_row_sum_error: None }
+                let Verification { rows, max_abs_error } = verification;
+                Self { rows: Some(rows), max_abs_error: Some(max_abs_error), max_row_sum_error: None }
             }
-            Checked::RowSums(error) => Self { max_abs_error: None, max_row_sum_error: Some(error) },
+            Checked::RowSums(error) => {
+                Self { rows: None, max_abs_error: None, max_row_sum_error: Some(error) }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod check;
 mod closing;
 mod columns;
 mod compare;
+mod csv;
 mod evidence_arguments;
 mod explain;
 mod failure;

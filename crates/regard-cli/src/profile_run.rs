@@ -8,6 +8,7 @@ use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
 use crate::arguments::{ProfileFlags, TextSource};
+use crate::closing::{Checked, NOT_WHY, VerifyFields, cost_parts};
 use crate::failure::Failure;
 use crate::input::read_text;
 use crate::label::label;
@@ -16,9 +17,6 @@ use crate::palette::Palette;
 use crate::process::{Costs, Progress};
 use crate::terminal::join_parts;
 use crate::visible::{visible, wrap};
-
-/// What attention is, and what it is not.
-pub(crate) const NOT_WHY: &str = "Attention shows where a head reads, not why.";
 
 /// A model and a text that it has been given.
 pub(crate) struct Loaded {
@@ -79,12 +77,6 @@ pub(crate) struct RunFields {
     pub(crate) dense_bytes: u64,
 }
 
-#[derive(Serialize)]
-pub(crate) struct VerifyFields {
-    pub(crate) rows: usize,
-    pub(crate) max_abs_error: f64,
-}
-
 /// What a run found out about itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Ending {
@@ -99,9 +91,8 @@ impl Ending {
     }
 
     pub(crate) fn fields(self) -> RunFields {
-        let Verification { rows, max_abs_error } = self.verification;
         RunFields {
-            verify: VerifyFields { rows, max_abs_error },
+            verify: Checked::Run(self.verification).into(),
             seconds: self.costs.seconds,
             peak_bytes: self.costs.peak_bytes,
             dense_bytes: self.dense_bytes.try_into().unwrap_or(u64::MAX),
@@ -110,17 +101,9 @@ impl Ending {
 
     /// The last lines: what was run, how exact it was, what it cost, and what it does not say.
     pub(crate) fn lines(self, loaded: &Loaded, columns: usize, palette: Palette) -> Vec<String> {
-        let info = loaded.model.info();
-        let Verification { rows, max_abs_error } = self.verification;
-        let mut parts = vec![
-            format!("{} tokens", loaded.text.tokens.len()),
-            format!("{} layers × {} heads", info.layers, info.heads),
-            format!("verified: within {max_abs_error:.1e} of f64 on {rows} sampled rows"),
-            format!("{:.2} s", self.costs.seconds),
-        ];
-        parts.extend(self.costs.peak_megabytes().map(|megabytes| format!("{megabytes} MB")));
-        parts.push(format!("dense maps: {}", bytes(self.dense_bytes)));
-        parts.push(visible(&info.name));
+        let (info, tokens) = (loaded.model.info(), loaded.text.tokens.len());
+        let mut parts = cost_parts(info, tokens, Checked::Run(self.verification), self.costs);
+        parts.insert(parts.len() - 1, format!("dense maps: {}", bytes(self.dense_bytes)));
         let mut lines = wrap(NOT_WHY, columns);
         lines.extend(join_parts(&parts, columns).iter().map(|line| palette.dim(line)));
         lines

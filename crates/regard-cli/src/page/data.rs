@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use regard_lens::profile::{Control, Counted, HeadProfile, Profiled, Role, Scores, TopKeys, Unit};
-use regard_lens::view::HeadId;
+use regard_lens::view::{HeadId, Verification};
 use regard_lens::{ModelInfo, TokenizedText};
 use serde::Serialize;
 
 use super::labels::Labels;
 use super::plan::{Plan, TOP_RECEIVERS};
 use super::quantise::{Packed, place_bytes, rounded};
+use crate::closing::{Checked, VerifyFields};
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
 const SCHEMA: &str = "regard-page/1";
@@ -77,12 +78,6 @@ struct PageFields<'a> {
 struct RoleFields {
     name: &'static str,
     letter: char,
-}
-
-#[derive(Serialize)]
-struct VerifyFields {
-    rows: usize,
-    max_abs_error: f64,
 }
 
 #[derive(Serialize)]
@@ -179,10 +174,11 @@ impl Findings<'_> {
             readings: self.readings.iter().map(|reading| self.reading(reading)).collect(),
             control: self.shuffled.as_ref().map(|(control, _)| control),
             shuffled: self.shuffled.as_ref().map(|(_, scores)| columns(scores.iter())),
-            verify: VerifyFields {
+            verify: Checked::Run(Verification {
                 rows: checks.clone().map(|check| check.rows).sum(),
                 max_abs_error: checks.map(|check| check.max_abs_error).fold(0.0, larger),
-            },
+            })
+            .into(),
             dense_bytes: cells * size_of::<f32>() as f64,
         };
         Ok(escaped(&serde_json::to_string(&fields)?))

@@ -20,6 +20,7 @@ use serde_json::Value;
 use self::control::Run;
 use self::sheet::Sheet;
 use crate::arguments::ColorChoice;
+use crate::closing::{Checked, VerifyFields};
 use crate::failure::Failure;
 use crate::json::{ModelFields, write_line};
 use crate::model;
@@ -51,12 +52,6 @@ struct Document<'a> {
     verify: VerifyFields,
 }
 
-#[derive(Serialize)]
-struct VerifyFields {
-    rows: usize,
-    max_abs_error: f64,
-}
-
 pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), Failure> {
     let model = || model::find(arguments.model.as_deref());
     check(arguments)?;
@@ -85,7 +80,6 @@ pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), 
     };
     let mut output = BufWriter::new(stdout().lock());
     if arguments.json {
-        let Verification { rows, max_abs_error } = outcome.verification;
         write_line(
             &mut output,
             &Document {
@@ -95,7 +89,7 @@ pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), 
                 task: name,
                 seed: arguments.seed,
                 result: &outcome.result,
-                verify: VerifyFields { rows, max_abs_error },
+                verify: Checked::Run(outcome.verification).into(),
             },
         )?;
     } else if arguments.csv {

@@ -3,12 +3,12 @@
 use regard_lens::ModelInfo;
 use regard_lens::view::Verification;
 
+use crate::csv::cell;
 use crate::process::Costs;
-use crate::terminal::join_parts;
+use crate::terminal::{join_parts, lay_out};
 use crate::visible::{left, right, visible, width, wrap};
 
-/// Blank columns on the left, and between the columns of a table.
-const MARGIN: usize = 2;
+/// Blank columns between those of a table.
 const GAP: usize = 2;
 /// What a probe shows and what it does not.
 const LIMITS: &str = "Attention shows where a head reads, not why.";
@@ -74,15 +74,7 @@ impl Sheet {
         let mut last = wrap(LIMITS, columns);
         last.extend(join_parts(&parts, columns));
         blocks.push(last);
-        let mut page = String::from("\n");
-        for line in blocks.join(&String::new()) {
-            if !line.is_empty() {
-                page += &" ".repeat(MARGIN);
-                page += &line;
-            }
-            page.push('\n');
-        }
-        page
+        lay_out(&blocks)
     }
 
     /// The first table, all of its columns.
@@ -128,18 +120,6 @@ impl Table {
             lines.extend(wrap(&note, columns));
         }
         lines
-    }
-}
-
-/// A cell of CSV (RFC 4180). A spreadsheet runs what begins with `=`, `+`, `-` or `@`: a `'` before it makes it
-/// text.
-fn cell(text: &str) -> String {
-    let text = visible(text);
-    let guard = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{guard}{}\"", text.replace('"', "\"\""))
-    } else {
-        format!("{guard}{text}")
     }
 }
 

@@ -11,7 +11,7 @@ use safetensors::Dtype;
 
 use super::npy::read_npy_header;
 use crate::error::LensError;
-use crate::files::{foreign_format, read_header, sha256};
+use crate::files::{Origin, foreign_format, read_header, sha256};
 use crate::model::{ModelInfo, Predicts};
 use crate::view::HeadId;
 
@@ -108,13 +108,14 @@ impl AttentionMaps {
         }
         Ok(ModelInfo {
             name: name.unwrap_or_default(),
-            sha256: sha256(std::slice::from_ref(&self.path))?,
+            sha256: sha256(&[Origin::File(self.path.clone())])?,
             layers: self.layers,
             heads: self.heads,
             causal,
             dtype: format!("{:?}", self.number).to_uppercase(),
             max_tokens: self.tokens,
             predicts: Predicts::Nothing,
+            built_in: false,
         })
     }
 

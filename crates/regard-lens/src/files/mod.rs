@@ -13,7 +13,5 @@ pub(crate) use json::{MAX_NAME_BYTES, MAX_TENSORS};
 pub(crate) use safetensors_header::read_header;
 #[cfg(feature = "hub")]
 pub(crate) use shards::{INDEX_FILE, shard_names};
-#[cfg(feature = "gguf")]
-pub(crate) use tensor_source::Origin;
-pub(crate) use tensor_source::TensorSource;
+pub(crate) use tensor_source::{Origin, TensorSource};
 pub(crate) use weights::{SINGLE_FILE, Weights, sha256};

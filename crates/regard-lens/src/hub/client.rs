@@ -13,7 +13,7 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use super::DEFAULT_ENDPOINT;
 use super::model_id::{ModelId, is_plain};
 use crate::error::{HubProblem, LensError};
-use crate::files::{INDEX_FILE, SINGLE_FILE, sha256, shard_names};
+use crate::files::{INDEX_FILE, Origin, SINGLE_FILE, sha256, shard_names};
 
 /// How long the server's first answer may take before we call it out of reach: without a limit, a network that
 /// swallows packets would be waited for some minutes.
@@ -219,7 +219,7 @@ fn verify(path: &Path, size: u64, etag: &str) -> Result<(), String> {
         return Err(format!("expected {size} bytes, found {found}"));
     }
     if etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        let found = sha256(&[path.to_owned()]).map_err(|error| error.to_string())?;
+        let found = sha256(&[Origin::File(path.to_owned())]).map_err(|error| error.to_string())?;
         if found != etag.to_ascii_lowercase() {
             return Err(format!("expected SHA-256 {etag}, found {found}"));
         }

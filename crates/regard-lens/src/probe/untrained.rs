@@ -1,10 +1,10 @@
 //! A control: the architecture without what training made of it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::random::Random;
 use crate::error::LensError;
-use crate::files::TensorSource;
+use crate::files::{Origin, TensorSource};
 use crate::model::Model;
 use crate::open::{Opened, open};
 
@@ -58,7 +58,7 @@ impl TensorSource for BeforeTraining {
         self.file.path()
     }
 
-    fn files(&self) -> Vec<PathBuf> {
+    fn files(&self) -> Vec<Origin> {
         self.file.files()
     }
 
