@@ -112,10 +112,11 @@ impl Rule {
     pub(super) fn check(&self, profiled: &Profiled) -> Outcome {
         let about = |head: &&HeadProfile| self.head().is_none_or(|id| head.id == id);
         let each = profiled.heads.iter().filter(about).map(|head| (self.holds(head), head));
-        let mut each: Vec<(bool, &HeadProfile)> = each.collect();
-        // The one that decides: of `all` the worst, else the best; stable, so of equal ones the first.
-        each.sort_by(|a, b| self.rank(b.1).total_cmp(&self.rank(a.1)));
-        let deciding = if self.heads == Heads::All { each.last() } else { each.first() };
+        let each: Vec<(bool, &HeadProfile)> = each.collect();
+        // The one that decides: of `all` the worst, else the best; of equal ones the first.
+        let worst = || each.iter().min_by(|a, b| self.rank(a.1).total_cmp(&self.rank(b.1)));
+        let best = || each.iter().rev().max_by(|a, b| self.rank(a.1).total_cmp(&self.rank(b.1)));
+        let deciding = if self.heads == Heads::All { worst() } else { best() };
         let holds = match self.heads {
             Heads::All => !each.is_empty() && each.iter().all(|(holds, _)| *holds),
             Heads::Any | Heads::One(_) => each.iter().any(|(holds, _)| *holds),
@@ -140,7 +141,8 @@ impl Rule {
     fn rank(&self, head: &HeadProfile) -> f64 {
         let value = self.value(head).map_or(f64::NEG_INFINITY, f64::from);
         match self.claim {
-            Claim::Is(_) => value + if self.holds(head) { 10.0 } else { 0.0 },
+            Claim::Is(_) if self.holds(head) => f64::INFINITY,
+            Claim::Is(_) => value,
             Claim::Compare(_, Comparison::Above | Comparison::AtLeast, _) => value,
             Claim::Compare(..) if value.is_finite() => -value,
             Claim::Compare(..) => value,

@@ -49,13 +49,12 @@ pub(crate) fn head(arguments: &HeadArguments, started: Instant) -> Result<(), Fa
     let (id, tokens) = (arguments.head, loaded.text.tokens.len());
     check_head(Some(id), info)?;
     let page = Page::of_stdout(arguments.output.color, WIDEST);
-    let only = |number: usize| Selection::Of(vec![number..number + 1]);
     let region = arguments.region.map(|(rows, keys)| (id, rows.range(tokens), keys.range(tokens)));
     let options = loaded.options(flags, arguments.control_tokens);
     let size = tile::most_cells(page);
     let options = ProfileOptions {
-        layers: only(id.layer),
-        heads: only(id.head),
+        layers: Selection::one(id.layer),
+        heads: Selection::one(id.head),
         top_k: arguments.top,
         top_keys_of: TopKeysOf::All,
         received: arguments.output.json,

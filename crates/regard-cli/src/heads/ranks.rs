@@ -14,14 +14,19 @@ const ROWS: usize = 7;
 /// Of all columns beside each other.
 const WIDE: usize = ROLE + COUNT + 2 + HEAD + SCORE + 2 + HEAD + SCORE + 3 * NUMBER + ROWS;
 
+/// Of the columns that narrow pages keep beside each other.
+const NARROW: usize = ROLE + COUNT + 2 + HEAD + SCORE + 2 + HEAD + SCORE;
+
 pub(super) fn table(ranks: &[RoleRank], columns: usize, palette: Palette) -> Vec<String> {
     let wide = columns >= WIDE;
     let mut heading = left("role", ROLE) + &right("heads", COUNT) + "  ";
     heading += &left("best", HEAD);
     heading += &right("score", SCORE);
-    heading += "  ";
-    heading += &left("next", HEAD);
-    heading += &right("score", SCORE);
+    if columns >= NARROW {
+        heading += "  ";
+        heading += &left("next", HEAD);
+        heading += &right("score", SCORE);
+    }
     if wide {
         for title in ["needs", "equal", "shuffled"] {
             heading += &right(title, NUMBER + usize::from(title == "shuffled"));
@@ -36,12 +41,13 @@ pub(super) fn table(ranks: &[RoleRank], columns: usize, palette: Palette) -> Vec
         line += "  ";
         line += &palette.bold(&left(&rank.best.0.to_string(), HEAD));
         line += &score(Some(rank.best.1));
-        line += "  ";
-        if let Some((id, second)) = rank.runner_up {
-            line += &left(&id.to_string(), HEAD);
-            line += &score(Some(second));
-        } else {
-            line += &left("–", HEAD + SCORE);
+        let next = rank.runner_up.map_or_else(
+            || left("–", HEAD + SCORE),
+            |(id, second)| left(&id.to_string(), HEAD) + &score(Some(second)),
+        );
+        if columns >= NARROW {
+            line += "  ";
+            line += &next;
         }
         let bars = [Some(rank.least), rank.uniform, rank.shuffled];
         if wide {
@@ -53,7 +59,9 @@ pub(super) fn table(ranks: &[RoleRank], columns: usize, palette: Palette) -> Vec
         } else {
             lines.push(line.trim_end().to_owned());
             let [needs, equal, shuffled] = bars.map(|number| score(number).trim_start().to_owned());
-            let rest = format!("needs {needs}, equal {equal}, shuffled {shuffled}, {} rows", rank.rows);
+            let next = next.split_whitespace().collect::<Vec<_>>().join(" ");
+            let next = if columns < NARROW { format!("next {next}, ") } else { String::new() };
+            let rest = format!("{next}needs {needs}, equal {equal}, shuffled {shuffled}, {} rows", rank.rows);
             lines.extend(wrap(&rest, columns - 2).iter().map(|line| format!("  {}", palette.dim(line))));
         }
     }
@@ -95,7 +103,7 @@ mod tests {
         };
         for columns in [38, 58, 78, 118] {
             let lines = table(std::slice::from_ref(&rank), columns, Palette::Plain);
-            assert!(lines.iter().all(|line| width(line) <= columns + 6), "{columns}: {lines:#?}");
+            assert!(lines.iter().all(|line| width(line) <= columns), "{columns}: {lines:#?}");
             let all = lines.join("\n");
             for part in
                 ["first-token", "184", "L29.H10", "0.99", "L3.H1", "0.50", "0.30", "0.001", "–", "8191"]

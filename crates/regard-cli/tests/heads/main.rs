@@ -10,8 +10,10 @@ mod refusals;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Words that repeat, on more than thirty rows.
-const TEXT: &str = "The cat sat on the mat because it was tired. The dog sat on the mat because it was warm. \
+/// Words that repeat, in as many tokens as every tiny model takes.
+const TEXT: &str = "the cat sat on the mat because the cat was unable to sit";
+/// More than thirty rows of them.
+const LONG: &str = "The cat sat on the mat because it was tired. The dog sat on the mat because it was warm. \
                     The cat and the dog sat on the mat, and the mat was warm because the cat was warm.";
 
 /// How a run ended.

@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::{TEXT, minilm, of, regard, run, tiny};
+use crate::{LONG, TEXT, minilm, of, regard, run, tiny};
 
 /// The text without the SGR sequences; any other control character but a line break is an error.
 fn without_styles(written: &str) -> String {
@@ -29,11 +29,11 @@ const PAGES: [&[&str]; 5] = [
 
 #[test]
 fn page__any_width_and_colour__fits() {
-    let hostile = "A \u{202e}cat\x1b[2J sat, 猫は疲れていた, and the cat sat on the 🐈 mat. ".repeat(2);
+    let hostile = "a \u{202e}cat\x1b[2J sat 猫 on the mat 🐈";
     for model in ["bert", "llama"] {
-        for text in [TEXT, &hostile, "a"] {
+        for text in [TEXT, hostile, "a"] {
             for page in PAGES {
-                if text == "a" && page.contains(&"--region") || text == "a" && page.contains(&"--at") {
+                if text == "a" && (page.contains(&"--region") || page.contains(&"--at")) {
                     continue;
                 }
                 for (columns, color) in [(60, "never"), (60, "always"), (80, "never"), (120, "always")] {
@@ -64,7 +64,7 @@ fn heads__pipe__is_wide_and_plain() {
 #[test]
 fn heads__minilm__shows_its_letters_and_ranks() {
     let Some(model) = minilm() else { return };
-    let written = of(&model, &["heads", TEXT]).written();
+    let written = of(&model, &["heads", LONG]).written();
     let row =
         |layer: &str| written.lines().find(|line| line.trim_start().starts_with(layer)).unwrap().to_owned();
     let letter = |layer: &str, head: usize| row(layer).split_whitespace().nth(1 + head).unwrap().to_owned();

@@ -2,7 +2,7 @@
 //!
 //! [`profile`] runs a model over a text and sums up each head's probabilities with
 //! [`regard::attention_statistics`]: memory is O(tokens), and no matrix of tokens by tokens exists. Beside each head's
-//! [`Scores`] stand two controls: what equal weights would score on the same text ([`Profile::uniform`]), and what the same
+//! [`Scores`] stand two controls: what equal weights would score on the same text ([`Profiled::uniform`]), and what the same
 //! head scores on the text's tokens in shuffled order ([`Control`]). A head has a [`Role`] where a score reaches the
 //! role's threshold and three times what equal weights score, over at least thirty rows.
 //!

@@ -37,6 +37,11 @@ pub enum Selection {
 }
 
 impl Selection {
+    /// One number alone.
+    pub fn one(number: usize) -> Self {
+        Self::Of(std::iter::once(number..number.saturating_add(1)).collect())
+    }
+
     /// Whether it has this number.
     pub fn contains(&self, number: usize) -> bool {
         match self {

@@ -41,8 +41,8 @@ impl<'a> Profiler<'a> {
     /// A profiler of a run over `text`; `on_layer` hears of each layer when it is done.
     ///
     /// # Errors
-    /// [`LensError::OutOfRange`] if the options ask for rows, or a region, that the text or the model does not have, or
-    /// for a region of more than 2²⁴ cells; [`LensError::EmptyText`].
+    /// [`LensError::OutOfRange`] if the options ask for rows, or a region, that the text or the model does not have, for a
+    /// region of more than 2²⁴ cells, or for a thumbnail of other than 1 to 64 blocks; [`LensError::EmptyText`].
     pub fn new(
         text: &TokenizedText,
         model: &ModelInfo,
@@ -54,6 +54,10 @@ impl<'a> Profiler<'a> {
         }
         let units = Units::new(text, model.causal, &options)?;
         check_region(&options, &units, model)?;
+        if let Some(found) = options.thumbnail.into_iter().flatten().find(|cells| !(1..=64).contains(cells)) {
+            let (what, expected) = ("thumbnail", "from 1 to 64".to_owned());
+            return Err(LensError::OutOfRange { what, expected, found: found.to_string() });
+        }
         let members = if options.unit == Unit::Token { streamed::members(&units) } else { vec![] };
         let layers = (0..model.layers).filter(|&layer| options.layers.contains(layer)).count();
         let sampled = options.verify_rows.div_ceil(layers.max(1));

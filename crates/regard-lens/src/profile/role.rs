@@ -27,9 +27,11 @@ pub enum Role {
     Next,
     /// Looks at the row's own token, likewise.
     Itself,
-    /// Looks at what followed earlier copies of its token (Olsson et al. 2022), where there are any.
+    /// Looks at what followed earlier copies of its token (Olsson et al. 2022), where there are any: at least 0.05. Most of a
+    /// text repeats nothing; SmolLM2-135M's eight induction heads (above 0.5 on repeated random tokens) score 0.058 to 0.41
+    /// on 8,192 tokens of a novel, where equal weights score 0.017.
     Induction,
-    /// Looks at other copies of its token, where there are any.
+    /// Looks at other copies of its token, where there are any: at least 0.1.
     Duplicate,
     /// Looks at what lies at most 8 away, itself included: at least 0.5.
     Local,
@@ -89,7 +91,8 @@ impl Role {
     pub fn threshold(self) -> f32 {
         match self {
             Self::Previous | Self::Next | Self::Itself | Self::Local | Self::FirstToken => 0.5,
-            Self::Induction | Self::Duplicate => 0.1,
+            Self::Induction => 0.05,
+            Self::Duplicate => 0.1,
             Self::Broad => 0.9,
             Self::Special => 0.6,
         }

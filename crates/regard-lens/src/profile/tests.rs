@@ -23,10 +23,10 @@ fn text(ids: &[u32], special: &[usize]) -> TokenizedText {
     TokenizedText { text: "a".repeat(ids.len()), tokens: tokens.collect() }
 }
 
-/// [CLS], twenty words twice over, [SEP].
+/// [CLS], sixty words twice over, [SEP].
 fn repeated() -> TokenizedText {
-    let ids: Vec<u32> = [100].into_iter().chain(0..20).chain(0..20).chain([101]).collect();
-    text(&ids, &[0, 41])
+    let ids: Vec<u32> = [100].into_iter().chain(0..60).chain(0..60).chain([101]).collect();
+    text(&ids, &[0, 121])
 }
 
 /// The scores of a head whose row i gives `share` to each of `keys(i)` that it sees, and the rest to all evenly.
@@ -67,8 +67,8 @@ fn role__heads_of_an_encoder_made_by_hand__are_named() {
     assert_eq!(of(0.8, &at(1)), [Role::Next, Role::Local]);
     assert_eq!(of(0.8, &at(0)), [Role::Itself, Role::Local]);
     assert_eq!(of(0.8, &at(-5)), [Role::Local], "five back, and nearer than nine");
-    assert_eq!(of(0.8, &|row| copies(&text, row)), [Role::Duplicate], "copies lie twenty away");
-    assert_eq!(of(0.8, &|_| vec![41]), [Role::Special]);
+    assert_eq!(of(0.8, &|row| copies(&text, row)), [Role::Duplicate], "copies lie sixty away");
+    assert_eq!(of(0.8, &|_| vec![121]), [Role::Special]);
     assert_eq!(of(0.8, &|_| vec![0]), [Role::Special, Role::FirstToken]);
     assert_eq!(of(0.0, &|_| vec![]), [Role::Broad]);
     assert_eq!(of(0.02, &|row| copies(&text, row)), [Role::Broad], "too little to be called so");
@@ -80,7 +80,7 @@ fn role__heads_of_a_decoder_made_by_hand__know_induction_from_copies() {
     let ids: Vec<u32> = (0..60).map(|i| i % 20).collect();
     let text = text(&ids, &[]);
     let units = units(&text, true);
-    let earlier = |row: usize| copies(&text, row).into_iter().filter(|&key| key < row).last();
+    let earlier = |row: usize| copies(&text, row).into_iter().rfind(|&key| key < row);
     let of = |share: f64, keys: &dyn Fn(usize) -> Vec<usize>| roles(&units, &scores(&units, share, keys));
     let after = |row: usize| earlier(row).map(|key| key + 1).into_iter().collect();
     assert_eq!(of(0.8, &after)[0], Role::Induction);
@@ -109,7 +109,7 @@ fn induction__encoder__is_known_only_if_asked_for() {
     let with = ProfileOptions { induction_in_encoders: true, ..ProfileOptions::default() };
     for (options, known) in [(ProfileOptions::default(), false), (with, true)] {
         let units = Units::new(&text, false, &options).unwrap();
-        let found = scores(&units, 0.8, |row| if row > 20 { vec![row - 19] } else { vec![] });
+        let found = scores(&units, 0.8, |row| if row > 60 { vec![row - 59] } else { vec![] });
         assert_eq!(found.induction.is_some(), known);
         assert_eq!(roles(&units, &found).contains(&Role::Induction), known);
     }

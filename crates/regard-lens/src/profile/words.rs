@@ -15,6 +15,9 @@ use crate::view::HeadId;
 /// Rows of probabilities that exist at once.
 const ROWS_AT_ONCE: usize = 32;
 
+/// Receives a row's number and its probabilities, `[units]`.
+pub(super) type OnRow<'a> = dyn FnMut(usize, &[f64]) -> Result<(), LensError> + 'a;
+
 /// Adds a token's probabilities, `[tokens]`, to the row of its word, `[units]`: the word looks as its pieces do on
 /// average, and is looked at as they are together.
 pub(super) fn add_piece(units: &Units, pieces: usize, probs: &[f32], row: &mut [f64]) {
@@ -30,7 +33,7 @@ pub(super) fn for_rows(
     units: &Units,
     (head, log_sum_exp): (usize, &[f32]),
     rows: Range<usize>,
-    with: &mut dyn FnMut(usize, &[f64]) -> Result<(), LensError>,
+    with: &mut OnRow<'_>,
 ) -> Result<(), LensError> {
     let tokens = call.num_keys();
     let of_rows = units.spans[rows.start].start..units.spans[rows.end - 1].end;
