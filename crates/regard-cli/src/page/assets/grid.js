@@ -21,12 +21,30 @@ function buildGrid() {
   table.append(body);
   byId("grid-box").style.setProperty("--columns", columns.length);
   table.addEventListener("keydown", moveInGrid);
-  table.addEventListener("pointerleave", () => preview(-1));
+  whenPointedAt(table, cells, preview);
+}
+
+/**
+ * Calls with the place of what the mouse has moved to, -1 when it leaves. What merely scrolls under the mouse is not
+ * pointed at.
+ */
+function whenPointedAt(box, parts, point) {
+  let last = -1;
+  const move = (place) => {
+    if (place === last) return;
+    last = place;
+    point(place);
+  };
+  box.addEventListener("pointermove", (event) => {
+    if (event.pointerType !== "mouse" || (event.movementX === 0 && event.movementY === 0)) return;
+    const place = parts.indexOf(event.target.closest("button"));
+    if (place >= 0) move(place);
+  });
+  box.addEventListener("pointerleave", () => move(-1));
 }
 
 function buildCell(index) {
   const button = element("button", { type: "button", class: "cell", tabIndex: -1 }, element("canvas", {}), element("span", { class: "letter", "aria-hidden": "true" }));
-  button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && preview(index));
   button.addEventListener("focus", () => button.matches(":focus-visible") && preview(index));
   button.addEventListener("blur", () => preview(-1));
   button.addEventListener("click", (event) => (event.shiftKey ? compare(index) : keep(index)));
