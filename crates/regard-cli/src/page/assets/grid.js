@@ -24,6 +24,14 @@ function buildGrid() {
   whenPointedAt(table, cells, preview);
 }
 
+/** Where the mouse was last, and whether it has moved since; first of all that hear of a move. */
+const mouse = { x: -1, y: -1, moved: false };
+addEventListener(
+  "pointermove",
+  ({ clientX: x, clientY: y }) => Object.assign(mouse, { x, y, moved: x !== mouse.x || y !== mouse.y }),
+  { capture: true },
+);
+
 /**
  * Calls with the place of what the mouse has moved to, -1 when it leaves. What merely scrolls under the mouse is not
  * pointed at.
@@ -36,7 +44,7 @@ function whenPointedAt(box, parts, point) {
     point(place);
   };
   box.addEventListener("pointermove", (event) => {
-    if (event.pointerType !== "mouse" || (event.movementX === 0 && event.movementY === 0)) return;
+    if (event.pointerType !== "mouse" || !mouse.moved) return;
     const place = parts.indexOf(event.target.closest("button"));
     if (place >= 0) move(place);
   });
