@@ -53,7 +53,7 @@ fn form(live: &LiveForm<'_>, text: &str) -> String {
     }
     // A parser drops the line break after the tag.
     format!(
-        "<form class=\"ask\" method=\"post\" action=\"{}\">\
+        "<form class=\"ask\" aria-label=\"Look into a text\" method=\"post\" action=\"{}\">\
          <label class=\"ask-text\">Text<textarea name=\"text\" rows=\"2\" required>\n{}</textarea></label>\
          <label>Model<select name=\"model\">{options}</select></label><button>Look</button></form>",
         escape(live.path),

@@ -10,6 +10,7 @@ mod plan;
 mod quantise;
 mod table;
 #[cfg(test)]
+#[allow(non_snake_case, reason = "test names are subject__condition__claim")]
 mod tests;
 
 use std::io::{Write, stdout};

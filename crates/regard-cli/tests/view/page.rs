@@ -116,14 +116,14 @@ fn html__heads_of_a_file__has_roles_and_controls_and_the_rows_asked_for() {
         .arg(&text)
         .arg("--model")
         .arg(&model));
-    assert!(ran.written().contains("24 heads; rows 10:60 of 82"));
+    assert!(ran.written().contains("24 heads; rows 10:60 of 90"));
     let data = data(&read_to_string(&path).unwrap());
     assert_eq!(
         (data["plan"]["rows"]["start"].as_u64(), data["plan"]["rows"]["end"].as_u64()),
         (Some(10), Some(60))
     );
     assert_eq!((&data["readings"][0]["no_sink"], data["focus"].as_u64()), (&Value::Bool(true), Some(20)));
-    assert_eq!(data["control"]["tokens"].as_u64(), Some(82));
+    assert_eq!(data["control"]["tokens"].as_u64(), Some(90));
     assert_eq!(data["shuffled"]["previous"].as_array().unwrap().len(), 24);
     let held =
         data["readings"].as_array().unwrap().iter().flat_map(|reading| reading["roles"].as_array().unwrap());

@@ -21,12 +21,38 @@ function buildGrid() {
   table.append(body);
   byId("grid-box").style.setProperty("--columns", columns.length);
   table.addEventListener("keydown", moveInGrid);
-  table.addEventListener("pointerleave", () => preview(-1));
+  whenPointedAt(table, cells, preview);
+}
+
+/** Where the mouse was last, and whether it has moved since; first of all that hear of a move. */
+const mouse = { x: -1, y: -1, moved: false };
+addEventListener(
+  "pointermove",
+  ({ clientX: x, clientY: y }) => Object.assign(mouse, { x, y, moved: x !== mouse.x || y !== mouse.y }),
+  { capture: true },
+);
+
+/**
+ * Calls with the place of what the mouse has moved to, -1 when it leaves. What merely scrolls under the mouse is not
+ * pointed at.
+ */
+function whenPointedAt(box, parts, point) {
+  let last = -1;
+  const move = (place) => {
+    if (place === last) return;
+    last = place;
+    point(place);
+  };
+  box.addEventListener("pointermove", (event) => {
+    if (event.pointerType !== "mouse" || !mouse.moved) return;
+    const place = parts.indexOf(event.target.closest("button"));
+    if (place >= 0) move(place);
+  });
+  box.addEventListener("pointerleave", () => move(-1));
 }
 
 function buildCell(index) {
   const button = element("button", { type: "button", class: "cell", tabIndex: -1 }, element("canvas", {}), element("span", { class: "letter", "aria-hidden": "true" }));
-  button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && preview(index));
   button.addEventListener("focus", () => button.matches(":focus-visible") && preview(index));
   button.addEventListener("blur", () => preview(-1));
   button.addEventListener("click", (event) => (event.shiftKey ? compare(index) : keep(index)));

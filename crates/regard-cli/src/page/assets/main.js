@@ -68,7 +68,7 @@ function droppedSays() {
   if (numHeads < all) parts.push(`${count(numHeads)} of ${count(all)} heads`);
   const rows = numRows === data.units ? `all ${count(numRows)} rows` : `rows ${count(rowStart)} to ${count(rowStart + numRows - 1)} of ${count(data.units)}`;
   parts.push(`the ${data.plan.top_k} strongest keys of ${rows}`, "scores, maps, distances and received mass of all of them");
-  const rest = numRows === data.units && data.plan.top_k >= data.units ? "Nothing is left out." : "Weaker keys, and other rows’ keys, are left out to keep it below 3 MB; --rows chooses other rows.";
+  const rest = numRows === data.units && data.plan.top_k >= data.units ? "Nothing is left out." : numRows === data.units ? "Weaker keys are left out to keep it below 3 MB." : "Weaker keys, and other rows’ keys, are left out to keep it below 3 MB; --rows and --at choose other rows.";
   const error = data.verify.rows > 0 ? ` Checked on ${count(data.verify.rows)} rows against a 64-bit reference: largest error ${data.verify.max_abs_error.toExponential(1)}.` : "";
   const [unit, size] = [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]].find(([, size]) => data.dense_bytes >= size) ?? ["B", 1];
   const dense = `${(data.dense_bytes / size).toFixed(unit === "B" ? 0 : 1)} ${unit}`;

@@ -15,7 +15,6 @@ function buildWords() {
     const bar = element("span", { class: "received", "aria-hidden": "true" });
     const word = element("button", { type: "button", class: "word", tabIndex: -1 }, wordOf(place), bar);
     if (isAside(place)) word.classList.add("aside");
-    word.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && lookFrom(row));
     word.addEventListener("focus", () => word.matches(":focus-visible") && lookFrom(row));
     word.addEventListener("blur", () => lookFrom(-1));
     word.addEventListener("click", () => pin(row));
@@ -28,7 +27,7 @@ function buildWords() {
   }
   const after = data.units - rowStart - numRows;
   if (after > 0) line.append(element("span", { class: "cut" }, `${count(after)} after …`));
-  box.addEventListener("pointerleave", () => lookFrom(-1));
+  whenPointedAt(box, words, lookFrom);
   box.addEventListener("keydown", moveInText);
 }
 
