@@ -45,9 +45,10 @@ fn view__no_model__shows_the_built_in_one_and_its_link_from_it() {
 #[test]
 fn view__words_that_the_model_does_not_know__are_named_in_one_line() {
     let page = written(&["view", "The unputdownable cat saw 猫 because it was tired"]);
-    let line = page.lines().find(|line| line.contains("does not know")).unwrap_or_else(|| panic!("{page}"));
-    assert!(line.contains("The built-in small model") && line.contains("unputdownable (read in"), "{line}");
-    assert!(page.contains("猫 (at all)"), "{page}");
+    // Broken where the page ends.
+    let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("The built-in small model does not know unputdownable (read in"), "{page}");
+    assert!(words.contains("猫 (at all)"), "{page}");
     let found = json(&["view", "The unputdownable cat saw 猫 because it was tired"]);
     assert_eq!(found["model"]["built_in"], true);
     let words = found["unknown_words"].as_array().unwrap();
