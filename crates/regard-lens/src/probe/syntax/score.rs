@@ -323,13 +323,13 @@ mod tests {
         assert_eq!((row.head.head, row.head.test, row.head.dev), (1, 1.0, 1.0));
         assert_eq!(row.pairs_by_distance, [3, 3, 0]);
         assert_eq!(row.head.by_distance, [Some(1.0), Some(1.0), None]);
-        // Two words on for the first article, one for the second: half, and −1 comes first.
-        assert_eq!((row.offset.offset, row.offset.test), (1, 0.5));
+        // Two words on, or the last word of the sentence: both articles.
+        assert_eq!((row.offset.offset, row.offset.test), (2, 1.0));
         assert_eq!(
             (row.rule.rule.parts_of_speech.as_slice(), row.rule.test),
             (&["NOUN".to_owned()][..], 1.0)
         );
-        assert_eq!(row.wins, ["head", "rule"], "equally good");
+        assert_eq!(row.wins, ["head", "offset", "rule"], "equally good");
         assert_eq!(row.head.interval, Some(Interval { low: 1.0, high: 1.0 }));
         // Nobody looks from nouns to articles: the rule wins.
         assert_eq!((rows[1].head.test, rows[1].wins.as_slice()), (0.0, &["rule"][..]));
