@@ -125,17 +125,13 @@ struct ReceivedFields {
     top_shares: Packed,
 }
 
-/// The numbers of a head that have no role.
-const FACTS: [(&str, fn(&Scores) -> f32); 3] = [
-    ("entropy", |scores| scores.entropy),
-    ("max_prob", |scores| scores.max_prob),
-    ("mean_distance", |scores| scores.mean_distance),
-];
-
-/// The numbers of a head by their names.
+/// The numbers of a head by their names: first those that decide about no role.
 fn numbers(scores: &Scores) -> impl Iterator<Item = (&'static str, Option<f64>)> {
-    let facts = FACTS.into_iter().map(|(name, of)| (name, Some(rounded(of(scores)))));
-    facts.chain(Role::ALL.into_iter().map(|role| (role.name(), role.score(scores).map(rounded))))
+    let facts =
+        [("entropy", scores.entropy), ("max_prob", scores.max_prob), ("mean_distance", scores.mean_distance)];
+    let facts = facts.map(|(name, number)| (name, Some(number)));
+    let of_roles = Role::ALL.map(|role| (role.name(), role.score(scores)));
+    facts.into_iter().chain(of_roles).map(|(name, number)| (name, number.map(rounded)))
 }
 
 fn columns<'s>(heads: impl Iterator<Item = &'s Scores>) -> BTreeMap<&'static str, Vec<Option<f64>>> {

@@ -58,6 +58,7 @@ fn model(layers: usize, heads: usize) -> ModelInfo {
         dtype: "F32".into(),
         max_tokens: 1 << 20,
         predicts: Predicts::NextToken,
+        built_in: false,
     }
 }
 
