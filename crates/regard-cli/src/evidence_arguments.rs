@@ -202,11 +202,11 @@ pub(crate) struct RolloutArguments {
 #[derive(Debug, Args)]
 pub(crate) struct ViewExtras {
     /// View the model with the output of these heads set to 0, like L3.H1 or L3.H1,L2.H0
-    #[arg(long, value_name = "HEADS", conflicts_with = "attention")]
+    #[arg(long, value_name = "HEADS", conflicts_with_all = ["attention", "html", "received"])]
     pub(crate) without: Option<HeadList>,
 
     /// Write exact probabilities, queries, keys, values and hidden states to a safetensors file
-    #[arg(long, value_name = "FILE", conflicts_with = "attention")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attention", "html", "received"])]
     pub(crate) save: Option<PathBuf>,
 
     /// The heads to save; else --head, else all
@@ -214,7 +214,7 @@ pub(crate) struct ViewExtras {
     pub(crate) save_heads: Option<HeadList>,
 
     /// View probabilities [layers, heads, tokens, tokens] that another program computed: .safetensors or .npy
-    #[arg(long, value_name = "FILE", requires = "tokens", conflicts_with = "model")]
+    #[arg(long, value_name = "FILE", requires = "tokens", conflicts_with_all = ["model", "html", "received"])]
     pub(crate) attention: Option<PathBuf>,
 
     /// With --attention: a JSON array of the tokens, as tokenizer.convert_ids_to_tokens gives them
