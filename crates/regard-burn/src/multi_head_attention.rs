@@ -186,15 +186,30 @@ impl MultiHeadAttention {
             false => None,
             true => config.dropout.or_else(|| self.drawn_dropout(&input)),
         };
-        let mut query = project(&self.query, input, self.num_heads, "input.model_dim")?;
-        let mut key = project(&self.key, memory.clone(), self.num_kv_heads, "memory.kv_model_dim")?;
-        let value = project(&self.value, memory, self.num_kv_heads, "memory.kv_model_dim")?;
-        if let Some(rotary) = &self.rotary {
-            (query, key) = (rotate(query, rotary, 0)?, rotate(key, rotary, 0)?);
-        }
+        let [query, key, value] = self.project(input, memory)?;
         let attended = attention(query, key, value, bias, &config)?;
         let [batch_size, heads, seq_len, dim] = attended.dims();
         Ok(self.output.forward(attended.swap_dims(1, 2).reshape([batch_size, seq_len, heads * dim])))
+    }
+
+    /// Queries, keys and values of self-attention as they are scored, rotary positions included:
+    /// `[batch_size, num_heads, seq_len, head_dim]`, keys and values with `num_kv_heads`. To see what the heads do with
+    /// an input, beside [`Self::forward`].
+    ///
+    /// # Errors
+    /// [`Error`] of any step.
+    pub fn heads(&self, input: Tensor<3>) -> Result<[Tensor<4>; 3], Error> {
+        self.project(input.clone(), input)
+    }
+
+    fn project(&self, input: Tensor<3>, memory: Tensor<3>) -> Result<[Tensor<4>; 3], Error> {
+        let query = project(&self.query, input, self.num_heads, "input.model_dim")?;
+        let key = project(&self.key, memory.clone(), self.num_kv_heads, "memory.kv_model_dim")?;
+        let value = project(&self.value, memory, self.num_kv_heads, "memory.kv_model_dim")?;
+        match &self.rotary {
+            Some(rotary) => Ok([rotate(query, rotary, 0)?, rotate(key, rotary, 0)?, value]),
+            None => Ok([query, key, value]),
+        }
     }
 
     /// Whether this is training.

@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Fit(Box<Fit>),
     /// Say how well a head links pronouns to nouns, on pairs and frames that nothing is trained on
     Evaluate(Evaluate),
+    /// Test what is said of attention: an experiment with its control and its limits
+    Experiment(Experiment),
     /// Print generated sentences, as training sees them
     Sentences {
         /// How many
@@ -137,6 +139,29 @@ pub(crate) struct Fit {
     /// Store the finished model in 16 bits a number
     #[arg(long)]
     half: bool,
+}
+
+const EXPERIMENTS: &str = "\
+Experiments: order, scale, multihead, recall, copy, distance, induction.
+A run that was stopped goes on with the same command. docs/claims.md says what came out.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXPERIMENTS)]
+pub(crate) struct Experiment {
+    /// Which
+    pub(crate) name: String,
+    /// The short form: under three minutes on two cores, to see that it runs
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Decides every random number
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write NAME.json, NAME.md and charts (SVG) here
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 impl Fit {

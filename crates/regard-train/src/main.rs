@@ -13,6 +13,7 @@ use clap::Parser;
 use regard_train::TrainError;
 use regard_train::corpus::Documents;
 use regard_train::evaluate;
+use regard_train::experiments::{self, Experiment, Settings};
 use regard_train::fit::{self, Ending};
 use regard_train::sentences::training_text;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fit(options) => train(&options),
         Command::Evaluate(options) => evaluate_model(&options),
+        Command::Experiment(options) => experiment(&options),
         Command::Sentences { count, seed } => print_sentences(count, seed),
     };
     match done {
@@ -73,6 +75,23 @@ fn evaluate_model(options: &Evaluate) -> Result<ExitCode, TrainError> {
     };
     // A reader that has seen enough.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn experiment(options: &arguments::Experiment) -> Result<ExitCode, TrainError> {
+    let experiment = Experiment::named(&options.name)?;
+    let keep = options.out.clone().unwrap_or_else(std::env::temp_dir);
+    let settings = Settings { quick: options.quick, seed: options.seed, keep };
+    let report = experiment.run(&settings, &mut |note| eprintln!("{}: {note}", experiment.name))?;
+    if let Some(dir) = &options.out {
+        experiments::write(&report, dir)?;
+    }
+    let text = match options.json {
+        true => serde_json::to_string_pretty(&report).expect("a report is JSON") + "\n",
+        false => report.text(),
+    };
+    // A reader that has seen enough is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 

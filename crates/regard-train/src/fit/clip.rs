@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 /// Divides all gradients by their common length over `longest` where it is longer; returns the length before.
-pub(super) fn clip<M: Module>(model: &M, gradients: &mut GradientsParams, longest: f64) -> f64 {
+pub(crate) fn clip<M: Module>(model: &M, gradients: &mut GradientsParams, longest: f64) -> f64 {
     let mut sum = SumOfSquares { gradients, sum: 0.0 };
     model.visit(&mut sum);
     let length = sum.sum.sqrt();

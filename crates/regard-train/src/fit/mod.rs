@@ -1,9 +1,10 @@
 //! Training: the loop, and what lies on disk between its steps.
 
 mod checkpoint;
-mod clip;
+pub(crate) mod clip;
 mod log;
-mod probe;
+mod plots;
+pub(crate) mod probe;
 mod schedule;
 
 use std::fs;
@@ -145,6 +146,7 @@ pub fn fit(
         Err(step) => return Ok(Ending::Stopped { step }),
     };
     export::write(&keeping.out, &recipe.architecture, &model, &vocabulary, keeping.storage)?;
+    plots::draw(&keeping.out, &keeping.out.join(LOG))?;
     Ok(Ending::Finished)
 }
 

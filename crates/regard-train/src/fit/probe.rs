@@ -1,7 +1,10 @@
 //! What each head does with texts that stay the same for a whole run.
 
-use burn::tensor::Device;
-use regard::{AttentionConfig, Layout, Mask, QueryPosition, StatisticsRequest, TensorView, Workspace};
+use burn::tensor::{Device, Tensor};
+use regard::{
+    AttentionConfig, AttentionStatistics, Layout, Mask, QueryPosition, StatisticsRequest, TensorView,
+    Workspace,
+};
 
 use super::log::HeadMetrics;
 use crate::error::TrainError;
@@ -92,7 +95,6 @@ fn sums(
     batch: &Batch,
     device: &Device,
 ) -> Result<Vec<HeadSums>, TrainError> {
-    let failed = |error: regard::AttentionError| TrainError::Attention(error.to_string());
     let shape = [batch.lens.len(), batch.seq_len];
     let mut pass = Pass { lens: &batch.lens, seen: Some(Vec::new()), ..Pass::default() };
     model.hidden(architecture, integers(batch.tokens.iter().copied(), shape, device), &mut pass)?;
@@ -101,16 +103,9 @@ fn sums(
         Family::Llama => Mask::causal(QueryPosition::TopLeft),
     };
     let config = AttentionConfig::new().with_mask(mask.with_key_lengths(&batch.lens));
-    let request = StatisticsRequest::new().with_offsets(&[-1]).with_token_ids(&batch.tokens);
-    let mut workspace = Workspace::new();
     let mut heads = Vec::new();
-    for [query, key] in pass.seen.unwrap_or_default() {
-        let (query_shape, key_shape) = (query.dims(), key.dims());
-        let numbers = [query, key].map(|tensor| tensor.into_data().try_into_vec::<f32>().unwrap_or_default());
-        let view = |numbers, shape| TensorView::new(numbers, shape, Layout::BatchHeadSeqDim).map_err(failed);
-        let (query, key) = (view(&numbers[0], query_shape)?, view(&numbers[1], key_shape)?);
-        let found =
-            regard::attention_statistics(query, key, &request, &config, &mut workspace).map_err(failed)?;
+    for seen in pass.seen.unwrap_or_default() {
+        let found = layer_statistics(seen, batch, &config)?;
         for head in 0..architecture.heads {
             let mut sums = HeadSums::default();
             for (example, &len) in batch.lens.iter().enumerate() {
@@ -128,4 +123,20 @@ fn sums(
         }
     }
     Ok(heads)
+}
+
+/// Entropy, mass on the token before and after earlier copies, of every row of a layer's queries and keys,
+/// `[batch_size, heads, seq_len, head_dim]`.
+pub(crate) fn layer_statistics(
+    seen: [Tensor<4>; 2],
+    batch: &Batch,
+    config: &AttentionConfig<'_>,
+) -> Result<AttentionStatistics, TrainError> {
+    let failed = |error: regard::AttentionError| TrainError::Attention(error.to_string());
+    let shapes = seen.each_ref().map(Tensor::dims);
+    let numbers = seen.map(|tensor| tensor.into_data().try_into_vec::<f32>().unwrap_or_default());
+    let view = |at: usize| TensorView::new(&numbers[at], shapes[at], Layout::BatchHeadSeqDim).map_err(failed);
+    let request = StatisticsRequest::new().with_offsets(&[-1]).with_token_ids(&batch.tokens);
+    let (query, key) = (view(0)?, view(1)?);
+    regard::attention_statistics(query, key, &request, config, &mut Workspace::new()).map_err(failed)
 }

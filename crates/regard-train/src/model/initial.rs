@@ -3,16 +3,15 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::Model;
 use crate::random::{Purpose, rng};
 
 /// Standard deviation of embeddings.
-const EMBEDDING: f64 = 0.05;
+pub(crate) const EMBEDDING: f64 = 0.05;
 
 /// Vectors stay what burn makes them (gains 1, biases 0 but for those of linear maps, which become 0); matrices are normal,
 /// of variance 2/(rows + columns) (Glorot and Bengio 2010, equation 12) but for embeddings.
-pub(super) fn draw(model: Model, seed: u64, device: &Device) -> Model {
-    model.map(&mut Draw { seed, device, path: Vec::new(), index: 0 })
+pub(crate) fn draw<M: Module>(module: M, seed: u64, device: &Device) -> M {
+    module.map(&mut Draw { seed, device, path: Vec::new(), index: 0 })
 }
 
 struct Draw<'d> {
@@ -46,8 +45,13 @@ impl ModuleMapper for Draw<'_> {
         let numbers: Vec<f32> =
             (0..dims.iter().product()).map(|_| (normal(&mut rng) * deviation) as f32).collect();
         let device = self.device.clone();
-        param.map(|_| Tensor::from_data(TensorData::new(numbers, dims), &device).require_grad())
+        param.map(|_| trainable(Tensor::from_data(TensorData::new(numbers, dims), &device)))
     }
+}
+
+/// A parameter, where gradients are taken.
+pub(crate) fn trainable<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.device().is_autodiff() { tensor.require_grad() } else { tensor }
 }
 
 /// A standard normal number (Box and Muller 1958).

@@ -3,7 +3,7 @@
 mod architecture;
 mod attention;
 mod bert;
-mod initial;
+pub(crate) mod initial;
 mod llama;
 
 use burn::module::Module;
