@@ -48,7 +48,7 @@ impl Verification {
     }
 
     /// Takes what another run checked into account.
-    pub(crate) fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         self.rows += other.rows;
         self.note(other.max_abs_error);
     }
