@@ -93,9 +93,7 @@ pub(super) fn run(run: &Run<'_>, data: Data) -> Result<Outcome, Failure> {
         ));
     }
     let mut verification = both.trained[0].verification;
-    let other = both.trained[1].verification;
-    verification.rows += other.rows;
-    verification.max_abs_error = verification.max_abs_error.max(other.max_abs_error);
+    verification.merge(both.trained[1].verification);
     let books = [data[0].len(), data[1].len()];
     let pronouns: [usize; 2] = std::array::from_fn(|part| data[part].iter().map(count_pronouns).sum());
     let skipped: usize = both.trained.iter().map(|picks| picks.skipped).sum();

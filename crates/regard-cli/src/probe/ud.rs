@@ -71,9 +71,7 @@ pub(super) fn run(run: &Run<'_>, data: Data) -> Result<Outcome, Failure> {
     let untrained = both.untrained.as_ref().map(|picks| [&picks[0], &picks[1]]);
     let rows = score_syntax((dev, test), trained, untrained, &relations, run.arguments.seed);
     let mut verification = both.trained[0].verification;
-    let other = both.trained[1].verification;
-    verification.rows += other.rows;
-    verification.max_abs_error = verification.max_abs_error.max(other.max_abs_error);
+    verification.merge(both.trained[1].verification);
     let skipped: usize = both.trained.iter().map(SyntaxPicks::skipped).sum();
     let sentences = [dev.len(), test.len()];
     Ok(Outcome {

@@ -47,7 +47,7 @@ impl Verification {
     }
 
     /// Takes what another run checked into account.
-    pub(crate) fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, other: Self) {
         self.rows += other.rows;
         if other.max_abs_error > self.max_abs_error || other.max_abs_error.is_nan() {
             self.max_abs_error = other.max_abs_error;
