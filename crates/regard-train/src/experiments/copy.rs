@@ -1,10 +1,10 @@
 //! Copying what was read, and texts longer than those of training.
 
-use super::Settings;
 use super::recall::sizes_table;
 use super::report::{Report, Table};
 use super::rivals::{RATES, Rival, fitted};
 use super::trial::{Task, Trial, accuracy, train};
+use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
 use crate::objective::{Batch, Example};
@@ -20,11 +20,7 @@ const DIM: usize = 64;
 const TRAINED: [usize; 2] = [5, 20];
 const LENGTHS: [usize; 4] = [10, 20, 40, 80];
 
-pub(super) fn run(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let (search, steps, seeds): (u64, u64, u64) = if settings.quick { (15, 40, 1) } else { (200, 1000, 3) };
     let rivals = fitted(VOCABULARY, DIM, 2 * LENGTHS[3] + 1)?;
     report.tables.push(sizes_table(&rivals, 2 * TRAINED[1]));

@@ -8,12 +8,12 @@ use burn::nn::{Lstm, LstmConfig, PaddingConfig1d};
 use burn::tensor::{Device, Tensor, TensorData};
 use regard::{AttentionConfig, Layout, TensorView, TensorViewMut};
 
-use super::Settings;
 use super::copy::{Copy, VOCABULARY};
 use super::network::{Network, Sizes};
 use super::report::{Report, Table};
 use super::rivals::fitted;
 use super::trial::{REPORTING, Trial, train};
+use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
 use crate::model::initial::normal;
@@ -26,16 +26,12 @@ const HEADS: usize = 4;
 const FAR: usize = 128;
 const KERNEL: usize = 3;
 
-pub(super) fn run(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     gradients(settings, report, note)?;
     costs(settings, report, note)
 }
 
-fn gradients(settings: &Settings, report: &mut Report, note: &mut dyn FnMut(&str)) -> Result<(), TrainError> {
+fn gradients(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let steps = if settings.quick { 20 } else { 600 };
     let shown = [1, 4, 16, 64, FAR];
     let mut columns = vec!["network".to_owned(), "trained".to_owned()];
@@ -141,7 +137,7 @@ fn norms(network: &Network, sizes: &Sizes, seed: u64) -> Result<Vec<f64>, TrainE
 }
 
 /// What one layer over a sequence costs, by counting (Vaswani et al. 2017, table 1) and by the clock.
-fn costs(settings: &Settings, report: &mut Report, note: &mut dyn FnMut(&str)) -> Result<(), TrainError> {
+fn costs(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let lengths: &[usize] = if settings.quick { &[64, 256] } else { &[64, 256, 1024, 4096] };
     let mut table = Table::new(
         &format!(

@@ -4,10 +4,10 @@ use std::cell::RefCell;
 
 use burn::tensor::Device;
 
-use super::Settings;
 use super::network::{Mixer, Network, Positions, Sizes};
 use super::report::{Report, Table};
 use super::trial::{REPORTING, Task, Trial, cross_entropy, train};
+use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
 use crate::fit::probe::layer_statistics;
@@ -22,11 +22,7 @@ const REPEATED: [usize; 2] = [12, 24];
 /// A point of a curve: step, loss in the first copy, loss in the second, best induction score, best previous-token score.
 type Point = [f64; 5];
 
-pub(super) fn run(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let (steps, seeds) = if settings.quick { (60, 1) } else { (3000, 3) };
     let mut table = Table::new(
         &format!(

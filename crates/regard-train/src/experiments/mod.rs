@@ -32,6 +32,9 @@ pub struct Settings {
     pub keep: PathBuf,
 }
 
+/// Is told how far an experiment is.
+pub type Note<'a> = dyn FnMut(&str) + 'a;
+
 /// An experiment.
 #[derive(Debug, Clone, Copy)]
 pub struct Experiment {
@@ -39,7 +42,7 @@ pub struct Experiment {
     pub name: &'static str,
     /// What is said of attention.
     pub claim: &'static str,
-    run: fn(&Settings, &mut Report, &mut dyn FnMut(&str)) -> Result<(), TrainError>,
+    run: fn(&Settings, &mut Report, &mut Note<'_>) -> Result<(), TrainError>,
 }
 
 /// All of them.
@@ -98,7 +101,7 @@ impl Experiment {
     ///
     /// # Errors
     /// [`TrainError`].
-    pub fn run(&self, settings: &Settings, note: &mut dyn FnMut(&str)) -> Result<Report, TrainError> {
+    pub fn run(&self, settings: &Settings, note: &mut Note<'_>) -> Result<Report, TrainError> {
         let began = Instant::now();
         let mut report = Report::new(self.name, self.claim, settings.quick, settings.seed);
         (self.run)(settings, &mut report, note)?;

@@ -7,9 +7,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use regard::AttentionConfig;
 use regard_burn::{MultiHeadAttention, MultiHeadAttentionConfig};
 
-use super::Settings;
 use super::report::{Report, Table};
 use super::scale::spread;
+use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
 use crate::fit::{Schedule, clip};
@@ -35,11 +35,7 @@ struct Reader {
     output: Linear,
 }
 
-pub(super) fn run(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let (steps, seeds) = if settings.quick { (200, 1) } else { (2000, 3) };
     let mut table = Table::new(
         &format!(

@@ -2,10 +2,10 @@
 
 use burn::tensor::Device;
 
-use super::Settings;
 use super::network::{Mixer, Network, Positions, Sizes};
 use super::report::{Report, Table};
 use super::trial::{Task, Trial, train};
+use super::{Note, Settings};
 use crate::error::TrainError;
 use crate::objective::{Batch, Example};
 use crate::random::{Purpose, rng};
@@ -15,11 +15,7 @@ const LEN: usize = 16;
 /// Outputs further apart than this, relative to the largest, are not the same.
 const SAME: f64 = 1e-4;
 
-pub(super) fn run(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let mut table = Table::new(
         "Tokens shuffled: the largest change of the outputs, shuffled alike, over the largest output (untrained, 2 layers)",
         &["positions", "both sides", "causal mask"],

@@ -1,10 +1,10 @@
 //! Recall: pairs of keys and values, then keys whose values are to be said (Arora et al. 2023, "MQAR").
 
-use super::Settings;
 use super::report::{Report, Table};
 use super::rivals::{Fitted, RATES, Run, Runs, fitted};
 use super::scale::spread;
 use super::trial::{Task, Trial};
+use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
 use crate::objective::{Batch, Example};
@@ -16,11 +16,7 @@ const DIM: usize = 64;
 /// What stands where nothing is asked.
 const NOTHING: u32 = 0;
 
-pub(super) fn run(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let (pairs, search, steps, seeds): (&[usize], u64, u64, u64) =
         if settings.quick { (&[4], 25, 50, 1) } else { (&[4, 8, 16], 400, 2000, 3) };
     let rivals = fitted(VOCABULARY as usize, DIM, LEN)?;

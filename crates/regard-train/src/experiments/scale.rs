@@ -1,9 +1,9 @@
 //! Scale: what 1/√d_k does to scores, softmax, its gradient, and to training.
 
-use super::Settings;
 use super::network::{Mixer, Positions, Sizes};
 use super::report::{Report, Table};
 use super::trial::{Point, Task, Trial, train};
+use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
 use crate::model::initial::normal;
@@ -13,11 +13,7 @@ use crate::random::{Purpose, rng};
 /// Keys of a query.
 const KEYS: usize = 64;
 
-pub(super) fn run(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     at_first(settings, report);
     in_training(settings, report, note)
 }
@@ -107,11 +103,7 @@ fn softness(width: usize, scale: f64, rows: u64, seed: u64, stream: u64) -> Soft
     }
 }
 
-fn in_training(
-    settings: &Settings,
-    report: &mut Report,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), TrainError> {
+fn in_training(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let (widths, seeds, steps): (&[usize], u64, u64) =
         if settings.quick { (&[16, 128], 1, 60) } else { (&[16, 32, 64, 128, 256, 512], 3, 600) };
     let mut table = Table::new(
