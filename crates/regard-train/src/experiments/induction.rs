@@ -6,6 +6,7 @@ use burn::tensor::Device;
 
 use super::network::{Mixer, Network, Positions, Sizes};
 use super::report::{Report, Table};
+use super::scale::spread;
 use super::trial::{REPORTING, Task, Trial, cross_entropy, train};
 use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
@@ -26,7 +27,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     let (steps, seeds) = if settings.quick { (60, 1) } else { (3000, 3) };
     let mut table = Table::new(
         &format!(
-            "Attention only, 4 heads a layer, {steps} steps (a guess: {:.2} nats), mean of {seeds} seed(s)",
+            "Attention only, 2 heads a layer, {steps} steps of saying the second copy (a guess: {:.2} nats), mean and range of {seeds} seed(s)",
             f64::from(VOCABULARY).ln()
         ),
         &[
@@ -40,56 +41,64 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     );
     let mut curves = Vec::new();
     let mut heads = Vec::new();
-    let mut ends = Vec::new();
+    let mut ends: Vec<Vec<Point>> = Vec::new();
     for layers in [1, 2] {
         let mut all: Vec<Point> = Vec::new();
         for seed in 0..seeds {
             note(&format!("{layers} layer(s), seed {}", settings.seed + seed));
             let curve = curve(layers, steps, settings.seed + seed)?;
             all.push(curve.last().copied().unwrap_or([f64::NAN; 5]));
-            if seed == 0 {
-                let of = |at: usize| curve.iter().map(|point| [point[0], point[at]]).collect::<Vec<_>>();
-                let name =
-                    |what: &str| format!("{layers} layer{}, {what}", if layers == 1 { "" } else { "s" });
-                curves.push(Series { name: name("second copy"), points: of(2) });
-                curves.push(Series { name: name("first copy"), points: of(1) });
-                heads.push(Series { name: name("induction"), points: of(3) });
-                heads.push(Series { name: name("previous token"), points: of(4) });
-            }
+            let of = |at: usize| curve.iter().map(|point| [point[0], point[at]]).collect::<Vec<_>>();
+            let name = format!(
+                "{layers} layer{}, seed {}",
+                if layers == 1 { "" } else { "s" },
+                settings.seed + seed
+            );
+            curves.push(Series { name: name.clone(), points: of(2) });
+            heads.push(Series { name, points: of(3) });
         }
-        let mean = |at: usize| all.iter().map(|point| point[at]).sum::<f64>() / all.len() as f64;
+        let of = |get: fn(&Point) -> f64| spread(&all.iter().map(get).collect::<Vec<_>>());
         table.rows.push(vec![
             layers.to_string(),
-            format!("{:.3}", mean(1)),
-            format!("{:.3}", mean(2)),
-            format!("{:+.3}", mean(2) - mean(1)),
-            format!("{:.3}", mean(3)),
-            format!("{:.3}", mean(4)),
+            of(|point| point[1]),
+            of(|point| point[2]),
+            of(|point| point[2] - point[1]),
+            of(|point| point[3]),
+            of(|point| point[4]),
         ]);
-        ends.push((mean(2) - mean(1), mean(3)));
+        ends.push(all);
     }
     report.tables.push(table);
     report.charts.push(Chart {
-        title: "Loss on random sequences and on their repetition".to_owned(),
+        title: "Loss where a random sequence is repeated".to_owned(),
         x: Axis::linear("step"),
         y: Axis::linear("loss, nats"),
         series: curves,
     });
     report.charts.push(Chart {
-        title: "The best head's mass on the token after an earlier copy, and on the token before".to_owned(),
+        title: "The best head's mass on the token after an earlier copy".to_owned(),
         x: Axis::linear("step"),
         y: Axis::linear("mean probability"),
         series: heads,
     });
-    let (one, two) = (ends[0], ends[1]);
+    let (one, two) = (&ends[0], &ends[1]);
+    let formed = two.iter().filter(|point| point[3] > 0.5).count();
     report.find(
-        two.0 < -1.0 && two.0 < 2.0 * one.0,
-        format!("two layers gain {:.2} nats from the earlier copy, one layer {:.2}", -two.0, -one.0),
+        formed == two.len(),
+        format!("two layers form a head with an induction score above 0.5: {formed} of {} seeds", two.len()),
     );
+    let most = one.iter().map(|point| point[3]).fold(0.0, f64::max);
+    report.find(most < 0.3, format!("one layer forms none: {most:.2} at most"));
+    let least = one.iter().map(|point| point[2]).fold(f64::INFINITY, f64::min);
+    let below = two.iter().filter(|point| point[2] < least - 0.5).count();
     report.find(
-        two.1 > 0.5 && one.1 < 0.3,
-        format!("two layers have a head with an induction score of {:.2}, one layer {:.2}", two.1, one.1),
+        below == formed && formed > 0,
+        format!(
+            "where the head has formed, and only there, the repetition is foreseen better than by any one layer ({least:.2} nats), by half a nat or more: {below} of {} seeds",
+            two.len()
+        ),
     );
+    report.limits.push("which seed forms the head within so many steps is luck; more steps help");
     report.limits.push(
         "random sequences reward nothing but copying; in text induction heads are one part among others",
     );
@@ -105,13 +114,13 @@ fn curve(layers: usize, steps: u64, seed: u64) -> Result<Vec<Point>, TrainError>
         layers,
         max_len: LEN,
         feed_forward: false,
-        mixer: Mixer::Attention { heads: 4, causal: true },
+        mixer: Mixer::Attention { heads: 2, causal: true },
         positions: Positions::Rotary,
         softmax_scale: None,
     };
     let trial = Trial { steps, batch_size: 32, learning_rate: 3e-3, seed, every: steps / 30, enough: 1.1 };
     let points = RefCell::new(Vec::new());
-    train(&sizes, &Repeated { seed, part: Part::Both }, &trial, &mut |network, point| {
+    train(&sizes, &Repeated { seed, part: Part::Second }, &trial, &mut |network, point| {
         points.borrow_mut().push(measure(network, &sizes, point.step, seed)?);
         Ok(())
     })?;
@@ -147,14 +156,14 @@ fn measure(network: &Network, sizes: &Sizes, step: u64, seed: u64) -> Result<Poi
     Ok([step as f64, first, second, induction, previous])
 }
 
+/// Which tokens are to be foreseen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     First,
     Second,
-    Both,
 }
 
-/// Random tokens, then a random sequence twice; each next token is to be said.
+/// Random tokens, then a random sequence twice; the next tokens of one of the copies are to be said.
 struct Repeated {
     seed: u64,
     part: Part,
@@ -173,7 +182,6 @@ impl Task for Repeated {
             let wanted = match self.part {
                 Part::First => before..before + repeated - 1,
                 Part::Second => second,
-                Part::Both => 0..LEN - 1,
             };
             let labels = wanted.map(|at| (at, tokens[at + 1])).collect();
             Example { tokens, labels }

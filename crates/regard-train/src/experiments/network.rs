@@ -194,21 +194,22 @@ impl Network {
     ) -> Result<Tensor<3>, TrainError> {
         let (seq_len, dim) = (batch.seq_len, sizes.dim);
         let shape = [batch.lens.len(), seq_len];
-        let embedded = self.words.forward(integers(batch.tokens.iter().copied(), shape, device));
+        let mut embedded = self.words.forward(integers(batch.tokens.iter().copied(), shape, device));
         if let Some(positions) = &self.positions {
-            return Ok(embedded + positions.forward(integers(0..seq_len as u32, [1, seq_len], device)));
+            embedded = embedded + positions.forward(integers(0..seq_len as u32, [1, seq_len], device));
         }
-        if sizes.positions != Positions::Sinusoidal {
-            return Ok(embedded);
+        if sizes.positions == Positions::Sinusoidal {
+            let mut table = vec![0.0; seq_len * dim];
+            let sinusoidal = SinusoidalPositions::new(dim);
+            for (position, row) in table.chunks_exact_mut(dim).enumerate() {
+                sinusoidal.encode(position, row);
+                // As large as embeddings are at first; sines would drown them.
+                row.iter_mut().for_each(|number| *number *= initial::EMBEDDING as f32);
+            }
+            embedded = embedded + Tensor::<3>::from_data(TensorData::new(table, [1, seq_len, dim]), device);
         }
-        let mut table = vec![0.0; seq_len * dim];
-        let sinusoidal = SinusoidalPositions::new(dim);
-        for (position, row) in table.chunks_exact_mut(dim).enumerate() {
-            sinusoidal.encode(position, row);
-            // As large as embeddings are at first; sines would drown them.
-            row.iter_mut().for_each(|number| *number *= initial::EMBEDDING as f32);
-        }
-        Ok(embedded + Tensor::<3>::from_data(TensorData::new(table, [1, seq_len, dim]), device))
+        // Else what layers add would drown the token itself (Vaswani et al. 2017, section 3.4, has √dim).
+        Ok(embedded.div_scalar(initial::EMBEDDING))
     }
 
     /// The last layer's output, normalised, `[batch_size, seq_len, dim]`.
