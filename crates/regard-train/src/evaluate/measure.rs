@@ -1,7 +1,9 @@
 //! One text in one model.
 
 use regard_lens::view::{HeadId, HeadView, Link, Queries, ViewOptions, Viewer};
-use regard_lens::{AttentionObserver, LayerAttention, LensError, Model, Predicts, TokenizedText};
+use regard_lens::{
+    AttentionObserver, Interventions, LayerAttention, LensError, Model, Predicts, TokenizedText,
+};
 
 use crate::error::TrainError;
 use crate::sentences::Text;
@@ -129,7 +131,11 @@ pub(super) fn strongest(model: &Model, text: &str, head: HeadId) -> Result<(Stri
 }
 
 /// What the model says at the pronoun; `None` if it fills no masks or has one of the two nouns in pieces.
-pub(super) fn restored(model: &Model, text: &Text) -> Result<Option<Said>, TrainError> {
+pub(super) fn restored(
+    model: &Model,
+    text: &Text,
+    changed: &Interventions,
+) -> Result<Option<Said>, TrainError> {
     if model.info().predicts != Predicts::MaskedToken {
         return Ok(None);
     }
@@ -137,7 +143,7 @@ pub(super) fn restored(model: &Model, text: &Text) -> Result<Option<Said>, Train
     if !places.is_word(places.antecedent) || !places.is_word(places.rival) {
         return Ok(None);
     }
-    let hidden = model.run(&places.tokens, &mut Nothing)?;
+    let hidden = model.run_with(&places.tokens, changed, &mut Nothing)?;
     let logits = model.logits(&hidden, &[places.pronoun])?;
     let logit = |at: usize| logits[places.tokens.tokens[at].id as usize];
     let antecedent = logit(places.antecedent);

@@ -1,7 +1,6 @@
 //! How well a head links pronouns to nouns: chosen on one part of the minimal pairs, reported on another, beside trivial
 //! rules, and what the model says without it.
 
-mod ablate;
 mod measure;
 mod share;
 
@@ -9,15 +8,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rayon::prelude::*;
-use regard_lens::Model;
 use regard_lens::view::HeadId;
+use regard_lens::{Interventions, Model};
 use serde::Serialize;
 
 use crate::error::TrainError;
 use crate::sentences::templates::Part;
 use crate::sentences::{Frames, MinimalPair, Text, minimal_pairs};
 
-use ablate::Files;
 use measure::{Measured, measure, restored};
 pub use share::Share;
 
@@ -144,8 +142,7 @@ pub struct Report {
 /// # Errors
 /// [`TrainError::Lens`] if it cannot be loaded or run; [`TrainError::Tokenizer`] if its tokens are no words.
 pub fn evaluate(dir: &Path, count: usize) -> Result<Report, TrainError> {
-    let files = Files::read(dir)?;
-    let model = files.model()?;
+    let model = Model::load(dir)?;
     let dev = [Frames::Seen, Frames::Unseen].map(|frames| minimal_pairs(Part::Dev, frames, count, 1));
     let (seen, unseen) = (measure_all(&model, &dev[0])?, measure_all(&model, &dev[1])?);
     let heads = model.info().heads;
@@ -169,7 +166,7 @@ pub fn evaluate(dir: &Path, count: usize) -> Result<Report, TrainError> {
     }
     let dev_frames =
         by_frame.iter().map(|(frame, measured)| DevFrame { frame, figures: figures(measured, chosen) });
-    let group = |frames| group(&files, &model, head, &minimal_pairs(Part::Test, frames, count, 1));
+    let group = |frames| group(&model, head, &minimal_pairs(Part::Test, frames, count, 1));
     let demonstration = DEMONSTRATION.iter().map(|(text, antecedent)| {
         let (strongest, link) = measure::strongest(&model, text, head)?;
         Ok(Demonstration {
@@ -216,17 +213,18 @@ fn measure_all(model: &Model, pairs: &[MinimalPair]) -> Result<Vec<[Measured; 2]
     pairs.par_iter().map(both).collect()
 }
 
-fn group(files: &Files, model: &Model, head: HeadId, pairs: &[MinimalPair]) -> Result<Group, TrainError> {
+fn group(model: &Model, head: HeadId, pairs: &[MinimalPair]) -> Result<Group, TrainError> {
     let measured = measure_all(model, pairs)?;
     let heads = model.info().heads;
     let texts: Vec<&Text> = pairs.iter().flat_map(|pair| &pair.members).collect();
-    let all = restored_all(model, &texts)?;
+    let all = restored_all(model, &texts, &Interventions::new())?;
     let mut ablated = Vec::new();
     if all.is_some() {
         let layer = head.layer;
-        let one = (0..heads).map(|head| (HeadId { layer, head }.to_string(), vec![head]));
-        for (head, gone) in one.chain([(format!("L{layer}"), (0..heads).collect())]) {
-            let restored = restored_all(&files.without(layer, &gone, heads)?, &texts)?;
+        let of_layer: Vec<HeadId> = (0..heads).map(|head| HeadId { layer, head }).collect();
+        let one = of_layer.iter().map(|&head| (head.to_string(), vec![head]));
+        for (head, gone) in one.chain([(format!("L{layer}"), of_layer.clone())]) {
+            let restored = restored_all(model, &texts, &Interventions::without(&gone))?;
             ablated.extend(restored.map(|restored| Ablated { head, restored }));
         }
     }
@@ -244,8 +242,12 @@ fn group(files: &Files, model: &Model, head: HeadId, pairs: &[MinimalPair]) -> R
 }
 
 /// `None` if there is nothing to be said of one of the texts.
-fn restored_all(model: &Model, texts: &[&Text]) -> Result<Option<Restored>, TrainError> {
-    let found = texts.par_iter().map(|text| restored(model, text)).collect::<Result<Vec<_>, _>>()?;
+fn restored_all(
+    model: &Model,
+    texts: &[&Text],
+    changed: &Interventions,
+) -> Result<Option<Restored>, TrainError> {
+    let found = texts.par_iter().map(|text| restored(model, text, changed)).collect::<Result<Vec<_>, _>>()?;
     let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
     Ok(Some(Restored {
         first: Share::of(found.iter().map(|one| one.first)),

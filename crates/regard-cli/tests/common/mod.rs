@@ -1,0 +1,46 @@
+//! Running the command as its users do.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// How a run ended.
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// What a successful run wrote.
+    pub(crate) fn written(self) -> String {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
+        self.stdout
+    }
+}
+
+/// The command without the caller's settings for colour and width.
+pub(crate) fn regard() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_regard"));
+    for variable in ["NO_COLOR", "COLORTERM", "COLUMNS", "TERM"] {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn run(command: &mut Command) -> Ran {
+    let output = command.output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// The folder of all-MiniLM-L6-v2, if it has been fetched; else says that the test is skipped.
+pub(crate) fn minilm() -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/all-MiniLM-L6-v2");
+    if folder.join("model.safetensors").is_file() {
+        return Some(folder);
+    }
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("SKIPPED: {test}: no model in {}; run scripts/fetch-minilm", folder.display());
+    None
+}
