@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Parser;
 use libfuzzer_sys::fuzz_target;
 
-#[allow(dead_code, unreachable_pub)]
-#[path = "../../crates/regard-cli/src/arguments.rs"]
+#[allow(dead_code, unreachable_pub, unused_imports)]
+#[path = "../../crates/regard-cli/src/arguments/mod.rs"]
 mod arguments;
 
 fuzz_target!(|data: &[u8]| {

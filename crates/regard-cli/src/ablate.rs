@@ -10,9 +10,9 @@ use regard_lens::view::HeadId;
 use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
+use crate::arguments::{AblateArguments, HeadList, With};
 use crate::closing::{Checked, NOT_WHY_BUT_LOST, VerifyFields, closing};
 use crate::columns::{Cell, columns};
-use crate::evidence_arguments::{AblateArguments, HeadList, With};
 use crate::failure::Failure;
 use crate::input::read_text;
 use crate::json::{Header, write_line};

@@ -61,10 +61,29 @@ pub(crate) fn cost_parts(model: &ModelInfo, tokens: usize, checked: Checked, cos
         }
         Checked::RowSums(error) => format!("rows sum to 1 within {error:.1e}"),
     });
+    if let Checked::Run(_) = checked {
+        parts.push(format!("dense maps: {}", bytes(model.dense_bytes(tokens))));
+    }
     parts.push(format!("{:.2} s", costs.seconds));
     parts.extend(costs.peak_megabytes().map(|megabytes| format!("{megabytes} MB")));
     parts.push(visible(&model.name));
     parts
+}
+
+/// An amount of memory as people read it.
+fn bytes(bytes: u128) -> String {
+    let units = ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut amount = bytes as f64;
+    let mut unit = 0;
+    while amount >= 999.5 && unit + 1 < units.len() {
+        amount /= 1000.0;
+        unit += 1;
+    }
+    if amount < 9.95 && unit > 0 {
+        format!("{amount:.1} {}", units[unit])
+    } else {
+        format!("{amount:.0} {}", units[unit])
+    }
 }
 
 /// The last block of a page.
@@ -80,4 +99,16 @@ pub(crate) fn closing(
     let mut lines = wrap(caution, page.columns);
     lines.extend(join_parts(&parts, page.columns).iter().map(|line| page.palette.dim(line)));
     lines
+}
+
+#[cfg(test)]
+#[allow(non_snake_case, reason = "test names are subject__condition__claim")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes__any_amount__is_short() {
+        let shown = [0, 999, 1000, 41_472, 1_000_000, 72_477_573_120, u128::MAX].map(bytes);
+        assert_eq!(shown[..6], ["0 bytes", "999 bytes", "1.0 kB", "41 kB", "1.0 MB", "72 GB"]);
+    }
 }

@@ -11,9 +11,9 @@ use regard_lens::view::Verification;
 use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
+use crate::arguments::CompareArguments;
 use crate::closing::{Checked, NOT_WHY, VerifyFields, closing};
 use crate::columns::{Cell, columns};
-use crate::evidence_arguments::CompareArguments;
 use crate::failure::Failure;
 use crate::focus::{Focus, find_focus, focus_or_default};
 use crate::input::read_text;

@@ -4,13 +4,13 @@ use std::io::{BufWriter, Write, stdout};
 use std::time::Instant;
 
 use regard_lens::evidence::{Explained, ExplainedKey, explain as explain_row};
-use regard_lens::view::HeadId;
+use regard_lens::view::{HeadId, HeadView, Queries, ViewOptions, Viewer};
 use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
+use crate::arguments::ExplainArguments;
 use crate::closing::{Checked, NOT_WHY, VerifyFields, closing};
 use crate::columns::{Cell, columns};
-use crate::evidence_arguments::ExplainArguments;
 use crate::failure::Failure;
 use crate::focus::{Focus, find_focus, focus_or_default};
 use crate::input::read_text;
@@ -19,6 +19,7 @@ use crate::label::name;
 use crate::model;
 use crate::report::percent;
 use crate::terminal::{Page, lay_out, marked_text};
+use crate::view::named_head;
 use crate::visible::wrap;
 
 /// Changes when a field changes its meaning or goes away; new fields may come without a change.
@@ -36,7 +37,11 @@ pub(crate) fn explain(arguments: &ExplainArguments, started: Instant) -> Result<
     let mut named = named.collect::<Result<Vec<_>, Failure>>()?;
     named.sort_unstable();
     named.dedup();
-    let explained = explain_row(&model, &text, arguments.head, focus.token)?;
+    let head = match arguments.head.or_else(|| named_head(&model, &text, &focus)) {
+        Some(head) => head,
+        None => most_telling_head(&model, &text, &focus)?,
+    };
+    let explained = explain_row(&model, &text, head, focus.token)?;
     let mut output = BufWriter::new(stdout().lock());
     if arguments.shared.json {
         write_line(&mut output, &Document::new(&model, &text, &explained, &named))?;
@@ -50,6 +55,23 @@ pub(crate) fn explain(arguments: &ExplainArguments, started: Instant) -> Result<
         output.write_all(lay_out(&blocks).as_bytes())?;
     }
     Ok(output.flush()?)
+}
+
+/// The head that `regard view` pictures.
+fn most_telling_head(model: &Model, text: &TokenizedText, focus: &Focus) -> Result<HeadId, Failure> {
+    let options = ViewOptions {
+        queries: Queries::One(focus.token),
+        top: 1,
+        keep_special: false,
+        map_size: [1, 1],
+        map_head: None,
+    };
+    let mut ignore = |_: HeadView| Ok(());
+    let mut viewer = Viewer::new(text, model.info(), options, &mut ignore);
+    model.run(text, &mut viewer)?;
+    let map = viewer.finish().map;
+    map.map(|map| map.id)
+        .ok_or_else(|| Failure::usage("no head tells more than others: name one with --head"))
 }
 
 /// The keys with the largest probabilities, in text order; those that cannot be seen come last.

@@ -58,7 +58,7 @@ impl<'a> From<&'a Prediction> for Expected<'a> {
 
 pub(crate) fn fill(arguments: &FillArguments) -> Result<(), Failure> {
     let mut text = read_text(&arguments.source)?;
-    let model = model::load(arguments.model.as_deref())?;
+    let model = model::load(arguments.shared.model.as_deref())?;
     if let Some(mask) = model.mask_token() {
         text = text.replace(MASK, mask);
     }
@@ -71,7 +71,7 @@ pub(crate) fn fill(arguments: &FillArguments) -> Result<(), Failure> {
         }
     };
     let mut output = BufWriter::new(stdout().lock());
-    if arguments.json {
+    if arguments.shared.json {
         let places = places
             .iter()
             .map(|(index, top)| Place { index: *index, top: top.iter().map(Expected::from).collect() });

@@ -86,7 +86,8 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    pub(crate) fn new(verification: Verification, dense_bytes: u128, started: Instant) -> Self {
+    pub(crate) fn new(verification: Verification, loaded: &Loaded, started: Instant) -> Self {
+        let dense_bytes = loaded.model.info().dense_bytes(loaded.text.tokens.len());
         Self { verification, dense_bytes, costs: Costs::since(started) }
     }
 
@@ -102,44 +103,9 @@ impl Ending {
     /// The last lines: what was run, how exact it was, what it cost, and what it does not say.
     pub(crate) fn lines(self, loaded: &Loaded, columns: usize, palette: Palette) -> Vec<String> {
         let (info, tokens) = (loaded.model.info(), loaded.text.tokens.len());
-        let mut parts = cost_parts(info, tokens, Checked::Run(self.verification), self.costs);
-        parts.insert(parts.len() - 1, format!("dense maps: {}", bytes(self.dense_bytes)));
+        let parts = cost_parts(info, tokens, Checked::Run(self.verification), self.costs);
         let mut lines = wrap(NOT_WHY, columns);
         lines.extend(join_parts(&parts, columns).iter().map(|line| palette.dim(line)));
         lines
-    }
-}
-
-/// The memory of all heads' probabilities in f32.
-pub(crate) fn dense_bytes(loaded: &Loaded) -> u128 {
-    let info = loaded.model.info();
-    4 * (info.layers * info.heads) as u128 * (loaded.text.tokens.len() as u128).pow(2)
-}
-
-/// An amount of memory as people read it.
-fn bytes(bytes: u128) -> String {
-    let units = ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let mut amount = bytes as f64;
-    let mut unit = 0;
-    while amount >= 999.5 && unit + 1 < units.len() {
-        amount /= 1000.0;
-        unit += 1;
-    }
-    if amount < 9.95 && unit > 0 {
-        format!("{amount:.1} {}", units[unit])
-    } else {
-        format!("{amount:.0} {}", units[unit])
-    }
-}
-
-#[cfg(test)]
-#[allow(non_snake_case, reason = "test names are subject__condition__claim")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes__any_amount__is_short() {
-        let shown = [0, 999, 1000, 41_472, 1_000_000, 72_477_573_120, u128::MAX].map(bytes);
-        assert_eq!(shown[..6], ["0 bytes", "999 bytes", "1.0 kB", "41 kB", "1.0 MB", "72 GB"]);
     }
 }

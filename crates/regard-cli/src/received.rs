@@ -13,7 +13,7 @@ use crate::focus::Focus;
 use crate::json::{Header, write_line};
 use crate::label::name;
 use crate::process::Progress;
-use crate::profile_run::{Ending, Loaded, RunFields, dense_bytes};
+use crate::profile_run::{Ending, Loaded, RunFields};
 use crate::report::percent;
 use crate::terminal::{Page, WIDEST, lay_out};
 use crate::visible::{left, right, width, wrap};
@@ -62,9 +62,9 @@ pub(crate) fn received(
     let (heads, verification) = observer.finish();
     drop(progress);
     let loaded = Loaded { model, text };
-    let ending = Ending::new(verification, dense_bytes(&loaded), started);
+    let ending = Ending::new(verification, &loaded, started);
     let mut output = BufWriter::new(stdout().lock());
-    if arguments.json {
+    if arguments.shared.json {
         let fields = |head: &ReceivedFrom| HeadFields {
             layer: head.id.layer,
             head: head.id.head,
@@ -84,7 +84,7 @@ pub(crate) fn received(
         };
         write_line(&mut output, &document)?;
     } else {
-        let page = Page::of_stdout(arguments.color, WIDEST);
+        let page = Page::of_stdout(arguments.shared.color, WIDEST);
         output.write_all(render(&loaded, &focus, heads, ending, page).as_bytes())?;
     }
     Ok(output.flush()?)

@@ -3,8 +3,8 @@
 use regard_lens::view::{HeadId, HeadKind, HeadView, Link, QueryRow, Viewed};
 use regard_lens::{ModelInfo, TokenizedText};
 
+use crate::arguments::HeadList;
 use crate::closing::Checked;
-use crate::evidence_arguments::HeadList;
 use crate::focus::Focus;
 use crate::label::name;
 use crate::unknown::{sentence, unknown_words};

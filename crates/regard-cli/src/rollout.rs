@@ -7,9 +7,9 @@ use regard_lens::TokenizedText;
 use regard_lens::evidence::{Rollout, rollout as roll_out};
 use serde::Serialize;
 
+use crate::arguments::RolloutArguments;
 use crate::closing::{Checked, NOT_WHY, VerifyFields, closing};
 use crate::columns::{Cell, columns};
-use crate::evidence_arguments::RolloutArguments;
 use crate::failure::Failure;
 use crate::focus::focus_or_default;
 use crate::input::read_text;

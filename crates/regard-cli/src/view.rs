@@ -29,14 +29,14 @@ use crate::{plain, received, terminal};
 const MAX_TOKENS_BYTES: u64 = 16 << 20;
 
 pub(crate) fn view(arguments: &ViewArguments, started: Instant) -> Result<(), Failure> {
-    if arguments.all && !arguments.json {
+    if arguments.all && !arguments.shared.json {
         return Err(Failure::usage("--all writes JSON lines: add --json"));
     }
     if let (Some(maps), Some(tokens)) = (&arguments.extras.attention, &arguments.extras.tokens) {
         return view_maps(arguments, (maps, tokens), started);
     }
     let text = read_text(&arguments.source)?;
-    let model = model::load(arguments.model.as_deref())?;
+    let model = model::load(arguments.shared.model.as_deref())?;
     check_head(arguments.head, model.info())?;
     let text = model.tokenize(&text)?;
     let focus = focus_or_default(&text, arguments.at.as_deref(), model.info().causal)?;
@@ -107,6 +107,11 @@ pub(crate) fn check_head(head: Option<HeadId>, model: &ModelInfo) -> Result<(), 
     }
 }
 
+/// The head that the model names for pronouns, where the focus is one.
+pub(crate) fn named_head(model: &Model, text: &TokenizedText, focus: &Focus) -> Option<HeadId> {
+    model.pronoun_head().filter(|_| is_pronoun(text, focus.token))
+}
+
 /// Where the attention comes from.
 enum Source<'a> {
     Model(&'a Model),
@@ -171,10 +176,9 @@ impl Run<'_> {
         Ok(Some(plan))
     }
 
-    /// The head that the model names for pronouns.
-    fn named_head(&self) -> Option<HeadId> {
+    fn named_head(&self, focus: &Focus) -> Option<HeadId> {
         match self.source {
-            Source::Model(model) => model.pronoun_head(),
+            Source::Model(model) => named_head(model, self.text, focus),
             Source::Maps(_) => None,
         }
     }
@@ -212,7 +216,7 @@ impl Run<'_> {
 
     /// One word's view, in the form asked for.
     fn report(&self, focus: Focus) -> Result<(), Failure> {
-        let page = Page::of_stdout(self.arguments.color, 80);
+        let page = Page::of_stdout(self.arguments.shared.color, 80);
         let mut heads = Vec::new();
         let mut progress = Progress::new(self.started, "layer", self.info.layers);
         let mut on_head = |head: HeadView| {
@@ -221,7 +225,7 @@ impl Run<'_> {
             Ok(())
         };
         let map_size = most_cells(page.columns, page.picture_lines, page.palette);
-        let named = self.named_head().filter(|_| is_pronoun(self.text, focus.token));
+        let named = self.named_head(&focus);
         let map_head = self.arguments.head.or(named);
         let options = self.options(Queries::One(focus.token), map_size, map_head);
         let viewer = Viewer::new(self.text, self.info, options, &mut on_head);
@@ -232,7 +236,7 @@ impl Run<'_> {
             Report { model: self.info, text: self.text, focus, heads, named, viewed, checked, without };
 
         let mut output = BufWriter::new(stdout().lock());
-        if self.arguments.json {
+        if self.arguments.shared.json {
             let header = json::Header::new(report.model, report.text, self.without());
             let heads = self.heads_in_json(&report);
             json::write_document(&mut output, header, report.text, &heads, report.checked)?;

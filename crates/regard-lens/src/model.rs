@@ -38,6 +38,14 @@ pub struct ModelInfo {
     pub built_in: bool,
 }
 
+impl ModelInfo {
+    /// The bytes that the probabilities of all heads over a text of `tokens` tokens would take in f32: what nothing
+    /// here needs.
+    pub fn dense_bytes(&self, tokens: usize) -> u128 {
+        (self.layers * self.heads * size_of::<f32>()) as u128 * (tokens as u128).pow(2)
+    }
+}
+
 /// What a model says about words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Predicts {

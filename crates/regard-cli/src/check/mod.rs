@@ -9,7 +9,7 @@ use std::time::Instant;
 use regard_lens::profile::{ProfileOptions, Selection};
 use serde::Serialize;
 
-use crate::arguments::{CheckArguments, ColorChoice, TextSource};
+use crate::arguments::{CheckArguments, TextSource};
 use crate::failure::Failure;
 use crate::input::read_text;
 use crate::json::{Header, write_line};
@@ -44,7 +44,7 @@ pub(crate) fn check(arguments: &CheckArguments, started: Instant) -> Result<(), 
     let (rules, source) = rules_and_text(arguments)?;
     let rules =
         rules.iter().map(|rule| Rule::parse(rule)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-    let loaded = Loaded::new(flags.model.as_deref(), &source)?;
+    let loaded = Loaded::new(arguments.shared.model.as_deref(), &source)?;
     let info = loaded.model.info();
     for rule in &rules {
         check_head(rule.head(), info).map_err(|failure| match failure {
@@ -61,11 +61,11 @@ pub(crate) fn check(arguments: &CheckArguments, started: Instant) -> Result<(), 
     };
     let profile = loaded.profile(options, started)?;
     let outcomes: Vec<Outcome> = rules.iter().map(|rule| rule.check(&profile.profiled)).collect();
-    let ending = Ending::new(profile.profiled.verification, profile.dense_bytes, started);
+    let ending = Ending::new(profile.profiled.verification, &loaded, started);
     let failed = outcomes.iter().filter(|outcome| !outcome.holds).count();
 
     let mut output = BufWriter::new(stdout().lock());
-    if arguments.json {
+    if arguments.shared.json {
         let document = Document {
             header: Header::with_schema(SCHEMA, info, &loaded.text),
             holds: failed == 0,
@@ -81,7 +81,7 @@ pub(crate) fn check(arguments: &CheckArguments, started: Instant) -> Result<(), 
         for (rule, outcome) in rules.iter().zip(&outcomes) {
             writeln!(output, "{}", outcome.line(rule))?;
         }
-        let page = Page::of_stdout(ColorChoice::Never, WIDEST);
+        let page = Page::of_stdout(arguments.shared.color, WIDEST);
         for line in ending.lines(&loaded, page.columns, page.palette) {
             writeln!(output, "{line}")?;
         }

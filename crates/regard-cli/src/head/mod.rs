@@ -44,11 +44,11 @@ struct Document<'a> {
 
 pub(crate) fn head(arguments: &HeadArguments, started: Instant) -> Result<(), Failure> {
     let flags = &arguments.profile;
-    let loaded = Loaded::new(flags.model.as_deref(), &flags.source)?;
+    let loaded = Loaded::new(arguments.shared.model.as_deref(), &flags.source)?;
     let info = loaded.model.info();
     let (id, tokens) = (arguments.head, loaded.text.tokens.len());
     check_head(Some(id), info)?;
-    let page = Page::of_stdout(arguments.output.color, WIDEST);
+    let page = Page::of_stdout(arguments.shared.color, WIDEST);
     let region = arguments.region.map(|(rows, keys)| (id, rows.range(tokens), keys.range(tokens)));
     let options = loaded.options(flags, arguments.control_tokens);
     let size = tile::most_cells(page);
@@ -57,20 +57,20 @@ pub(crate) fn head(arguments: &HeadArguments, started: Instant) -> Result<(), Fa
         heads: Selection::one(id.head),
         top_k: arguments.top,
         top_keys_of: TopKeysOf::All,
-        received: arguments.output.json,
+        received: arguments.shared.json,
         thumbnail: Some(size.map(|cells| cells.clamp(1, THUMBNAIL))),
         region,
         ..options
     };
     let (no_sink, norm) = (options.no_sink, options.norm);
     let profile = loaded.profile(options, started)?;
-    let ending = Ending::new(profile.profiled.verification, profile.dense_bytes, started);
+    let ending = Ending::new(profile.profiled.verification, &loaded, started);
     let Some(head) = profile.profiled.heads.first() else {
         return Err(Failure::failed(format!("the model ran without {id}")));
     };
 
     let mut output = BufWriter::new(stdout().lock());
-    if arguments.output.json {
+    if arguments.shared.json {
         let document = Document {
             header: Header::with_schema(SCHEMA, info, &loaded.text),
             unit: profile.unit,

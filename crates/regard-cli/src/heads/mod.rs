@@ -82,7 +82,7 @@ impl From<RoleRank> for RankFields {
 
 pub(crate) fn heads(arguments: &HeadsArguments, started: Instant) -> Result<(), Failure> {
     let flags = &arguments.profile;
-    let loaded = Loaded::new(flags.model.as_deref(), &flags.source)?;
+    let loaded = Loaded::new(arguments.shared.model.as_deref(), &flags.source)?;
     let info = loaded.model.info();
     let (layers, heads) =
         (arguments.layers.clone().unwrap_or_default(), arguments.heads.clone().unwrap_or_default());
@@ -98,12 +98,12 @@ pub(crate) fn heads(arguments: &HeadsArguments, started: Instant) -> Result<(), 
     }
     let (no_sink, norm) = (options.no_sink, options.norm);
     let profile = loaded.profile(options, started)?;
-    let ending = Ending::new(profile.profiled.verification, profile.dense_bytes, started);
+    let ending = Ending::new(profile.profiled.verification, &loaded, started);
 
     let mut output = BufWriter::new(stdout().lock());
     if arguments.csv {
         csv::write(&mut output, info, &profile)?;
-    } else if arguments.output.json {
+    } else if arguments.shared.json {
         let document = Document {
             header: Header::with_schema(SCHEMA, info, &loaded.text),
             unit: profile.unit,
@@ -118,7 +118,7 @@ pub(crate) fn heads(arguments: &HeadsArguments, started: Instant) -> Result<(), 
         };
         write_line(&mut output, &document)?;
     } else {
-        let page = Page::of_stdout(arguments.output.color, WIDEST);
+        let page = Page::of_stdout(arguments.shared.color, WIDEST);
         output.write_all(render(&loaded, &profile, (no_sink, norm), ending, page).as_bytes())?;
     }
     Ok(output.flush()?)

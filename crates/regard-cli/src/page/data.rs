@@ -148,7 +148,6 @@ impl Findings<'_> {
         let first = &self.readings[0].profiled;
         let heads = first.heads.iter().map(|head| [head.id.layer, head.id.head]).collect();
         let roles = Role::ALL.map(|role| RoleFields { name: role.name(), letter: role.letter() });
-        let cells = (self.model.layers * self.model.heads) as f64 * (self.text.tokens.len() as f64).powi(2);
         let checks = self.readings.iter().map(|reading| reading.profiled.verification);
         let fields = PageFields {
             schema: SCHEMA,
@@ -175,7 +174,7 @@ impl Findings<'_> {
                 max_abs_error: checks.map(|check| check.max_abs_error).fold(0.0, larger),
             })
             .into(),
-            dense_bytes: cells * size_of::<f32>() as f64,
+            dense_bytes: self.model.dense_bytes(self.text.tokens.len()) as f64,
         };
         Ok(escaped(&serde_json::to_string(&fields)?))
     }

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::Outcome;
 use super::control::{Run, counted};
-use super::sheet::{Sheet, Table, head_name, number, percent, percent_or_none, word};
+use super::sheet::{Sheet, Table, head_name, number, percent, percent_or_none, percents, word};
+use crate::arguments::ProbeArguments;
 use crate::failure::Failure;
-use crate::probe_arguments::ProbeArguments;
 
 /// Heads listed unless `--top` says otherwise.
 const HEADS: usize = 5;
@@ -47,6 +47,7 @@ fn sheet(found: &Agreement, untrained: Option<&Agreement>, top: usize) -> Sheet 
     let columns = vec![
         word("head", 0),
         number("right", 0),
+        number("95 %", 1),
         number("1 attractor", 1),
         number("2", 1),
         number("3", 1),
@@ -57,14 +58,14 @@ fn sheet(found: &Agreement, untrained: Option<&Agreement>, top: usize) -> Sheet 
     let mut rows: Vec<Vec<String>> = best
         .iter()
         .map(|both| {
-            let mut cells = vec![name(both), percent(both.1.test)];
+            let mut cells = vec![name(both), percent(both.1.test), percents(both.1.interval)];
             cells.extend(both.1.by_attractors[1..].iter().map(|share| percent_or_none(*share)));
             cells.extend(both.1.by_distance.map(percent_or_none));
             cells
         })
         .collect();
     let line =
-        |name: &str, share: f64| [vec![name.to_owned(), percent(share)], vec![String::new(); 6]].concat();
+        |name: &str, share: f64| [vec![name.to_owned(), percent(share)], vec![String::new(); 7]].concat();
     rows.push(line("chance", found.chance));
     rows.push(line("first noun", found.first_noun));
     rows.push(line("nearest noun", found.nearest_noun));

@@ -6,9 +6,9 @@ use regard_lens::probe::OnText;
 use regard_lens::{LensError, Model, ModelInfo};
 
 use super::progress::Counter;
+use crate::arguments::ProbeArguments;
 use crate::failure::Failure;
 use crate::model::Found;
-use crate::probe_arguments::ProbeArguments;
 
 /// What all tasks need.
 pub(super) struct Run<'a> {

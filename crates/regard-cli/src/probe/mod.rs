@@ -19,12 +19,11 @@ use serde_json::Value;
 
 use self::control::Run;
 use self::sheet::Sheet;
-use crate::arguments::ColorChoice;
+use crate::arguments::{ProbeArguments, ProbeTask};
 use crate::closing::{Checked, VerifyFields};
 use crate::failure::Failure;
 use crate::json::{ModelFields, write_line};
 use crate::model;
-use crate::probe_arguments::{ProbeArguments, ProbeTask};
 use crate::process::Costs;
 use crate::terminal::Page;
 
@@ -53,7 +52,7 @@ struct Document<'a> {
 }
 
 pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), Failure> {
-    let model = || model::find(arguments.model.as_deref());
+    let model = || model::find(arguments.shared.model.as_deref());
     check(arguments)?;
     // The data first: it is read sooner than a model, and is more often wrong.
     let (name, outcome) = match arguments.task {
@@ -79,7 +78,7 @@ pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), 
         }
     };
     let mut output = BufWriter::new(stdout().lock());
-    if arguments.json {
+    if arguments.shared.json {
         write_line(
             &mut output,
             &Document {
@@ -95,7 +94,7 @@ pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), 
     } else if arguments.csv {
         output.write_all(outcome.sheet.csv().as_bytes())?;
     } else {
-        let page = Page::of_stdout(ColorChoice::Never, 80);
+        let page = Page::of_stdout(arguments.shared.color, 80);
         let costs = Costs::since(started);
         output.write_all(
             outcome.sheet.render(page.columns, &outcome.model, outcome.verification, costs).as_bytes(),

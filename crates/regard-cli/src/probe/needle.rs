@@ -5,11 +5,11 @@ use serde_json::json;
 
 use super::Outcome;
 use super::control::{Run, counted};
-use super::sheet::{Sheet, Table, head_name, number, percent, word};
+use super::sheet::{Sheet, Table, head_name, number, percent, percents, word};
+use crate::arguments::ProbeArguments;
 use crate::arguments::TextSource;
 use crate::failure::Failure;
 use crate::input::read_text;
-use crate::probe_arguments::ProbeArguments;
 
 /// Heads listed unless `--top` says otherwise.
 const HEADS: usize = 5;
@@ -37,6 +37,7 @@ fn sheet(found: &Needle, untrained: Option<&Needle>, top: usize, own: bool) -> S
     let columns = vec![
         word("head", 0),
         number("mass", 0),
+        number("95 %", 1),
         number("depth 0", 1),
         number("25", 2),
         number("50", 1),
@@ -45,7 +46,11 @@ fn sheet(found: &Needle, untrained: Option<&Needle>, top: usize, own: bool) -> S
         number("hits", 0),
     ];
     let cells = |(label, head): (&str, &NeedleHead)| {
-        let mut cells = vec![format!("{label}{}", head_name(head.layer, head.head)), percent(head.test)];
+        let mut cells = vec![
+            format!("{label}{}", head_name(head.layer, head.head)),
+            percent(head.test),
+            percents(head.interval),
+        ];
         cells.extend(head.by_depth.map(percent));
         cells.push(percent(head.hits));
         cells
@@ -54,7 +59,7 @@ fn sheet(found: &Needle, untrained: Option<&Needle>, top: usize, own: bool) -> S
     let control = untrained.iter().flat_map(|found| found.heads.first()).map(|head| ("untrained ", head));
     let mut rows: Vec<Vec<String>> = best.chain(control).map(cells).collect();
     rows.push(
-        [vec!["evenly spread".to_owned(), percent(found.uniform)], vec![String::new(); DEPTHS.len() + 1]]
+        [vec!["evenly spread".to_owned(), percent(found.uniform)], vec![String::new(); DEPTHS.len() + 2]]
             .concat(),
     );
     let mut notes = vec![

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::Outcome;
 use super::control::{Run, counted};
 use super::sheet::{Sheet, Table, head_name, number, percent, word};
+use crate::arguments::ProbeTask;
 use crate::failure::Failure;
-use crate::probe_arguments::ProbeTask;
 
 /// Heads listed unless `--top` says otherwise.
 const HEADS: usize = 5;

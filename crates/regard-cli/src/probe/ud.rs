@@ -8,8 +8,8 @@ use serde_json::json;
 use super::Outcome;
 use super::control::{Run, counted};
 use super::sheet::{Sheet, Table, head_name, number, percent, percent_or_none, percents, word};
+use crate::arguments::ProbeArguments;
 use crate::failure::Failure;
-use crate::probe_arguments::ProbeArguments;
 
 /// Relations listed unless `--top` says otherwise.
 const RELATIONS: usize = 15;

@@ -6,6 +6,8 @@ use super::random::Random;
 
 /// How often sentences are drawn again.
 const RESAMPLES: usize = 1000;
+/// Decides the draws of probes that are given no seed of their own.
+pub(super) const RESAMPLING_SEED: u64 = 1;
 
 /// An interval in which 95 % of what was drawn again lies (Efron 1979, percentiles).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use super::interval::{Interval, RESAMPLING_SEED, interval};
 use super::look::{OnText, each_text, look};
 use super::random::Random;
 use super::words::strongest;
@@ -67,6 +68,8 @@ pub struct NeedleHead {
     pub dev: f64,
     /// Mean mass on the word, on the others.
     pub test: f64,
+    /// Where `test` may lie, texts being drawn again.
+    pub interval: Option<Interval>,
     /// The same for each of [`DEPTHS`].
     pub by_depth: [f64; 5],
     /// Share of the other texts in which no token but special ones and the last gets more.
@@ -146,6 +149,13 @@ pub fn probe_needle(
             head: number % info.heads,
             dev: mass(&|_, ranks| ranks),
             test: mass(&|_, ranks| !ranks),
+            interval: {
+                let millionths = |mass: f64| (mass * 1e6).round() as i64;
+                let reporting = found.iter().filter(|(.., ranks)| !ranks);
+                let masses: Vec<[i64; 2]> =
+                    reporting.map(|(_, found, _)| [millionths(found.heads[number].0), 1_000_000]).collect();
+                interval(&masses, RESAMPLING_SEED)
+            },
             by_depth: std::array::from_fn(|depth| mass(&|text, ranks| !ranks && text.depth == depth)),
             hits: mean(
                 &mut found

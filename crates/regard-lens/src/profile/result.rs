@@ -198,8 +198,6 @@ pub struct Profile {
     pub profiled: Profiled,
     /// The shuffled control; `None` if there was none, or nothing to shuffle.
     pub control: Option<Control>,
-    /// What the probabilities of all heads of the model would take in f32.
-    pub dense_bytes: u128,
 }
 
 #[cfg(test)]

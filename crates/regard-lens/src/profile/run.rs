@@ -68,8 +68,7 @@ pub fn profile(
         }
     }
     give_roles(&mut profiled);
-    let cells = (layers as u128) * (info.heads as u128) * (text.tokens.len() as u128).pow(2);
-    Ok(Profile { unit, units, profiled, control, dense_bytes: cells * size_of::<f32>() as u128 })
+    Ok(Profile { unit, units, profiled, control })
 }
 
 fn give_roles(profiled: &mut Profiled) {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::items::{Item, MAX_ATTRACTORS};
 use crate::error::LensError;
 use crate::model::{Model, Predicts};
+use crate::probe::interval::{Interval, RESAMPLING_SEED, interval};
 use crate::probe::look::{OnText, each_text, look};
 use crate::probe::words::{Alignment, WordText, word_row};
 use crate::view::Verification;
@@ -26,6 +27,8 @@ pub struct AgreementHead {
     pub dev: f64,
     /// The same on the other items.
     pub test: f64,
+    /// Where `test` may lie, items being drawn again; `None` without any.
+    pub interval: Option<Interval>,
     /// Of `test`, by the number of attractors; `None` without any, or without items.
     pub by_attractors: [Option<f64>; KINDS],
     /// Of `test`, for each of [`DISTANCES`].
@@ -107,6 +110,11 @@ pub fn probe_agreement(model: &Model, items: &[Item], on_text: OnText<'_>) -> Re
             head: head % info.heads,
             dev: mean(&|number, item| ranks(number) && !item.attractors.is_empty(), &right).unwrap_or(0.0),
             test: mean(&reports, &right).unwrap_or(0.0),
+            interval: {
+                let reporting = found.iter().filter(|(number, item, _)| reports(*number, item));
+                let rights: Vec<[i64; 2]> = reporting.map(|(.., found)| [right(found) as i64, 1]).collect();
+                interval(&rights, RESAMPLING_SEED)
+            },
             by_attractors: std::array::from_fn(|k| if k == 0 { None } else { mean(&of_kind(k), &right) }),
             by_distance: DISTANCES.map(|[from, to]| {
                 mean(&|number, item| reports(number, item) && (from..=to).contains(&item.distance()), &right)

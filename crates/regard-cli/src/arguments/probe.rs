@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::arguments::at_least_one;
+use super::Shared;
+use super::values::at_least_one;
 
 const PROBE_EXAMPLES: &str = "\
 Examples:
@@ -36,9 +37,8 @@ pub(crate) struct ProbeArguments {
     #[arg(long, value_name = "FILE", requires = "dev")]
     pub(crate) test: Vec<PathBuf>,
 
-    /// A model: a directory, a .gguf file (where built in), or an id like org/name
-    #[arg(long, value_name = "DIR|ID", short = 'm')]
-    pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) shared: Shared,
 
     /// What chance decides: random tokens, splits, resampling, the untrained model
     #[arg(long, value_name = "N", default_value = "1")]
@@ -59,10 +59,6 @@ pub(crate) struct ProbeArguments {
     /// Leave out the untrained model, which takes as long as the trained one
     #[arg(long)]
     pub(crate) no_control: bool,
-
-    /// Write JSON (JSON.md says what is in it)
-    #[arg(long)]
-    pub(crate) json: bool,
 
     /// Write the first table as CSV; a cell that a spreadsheet would take for a formula begins with '
     #[arg(long, conflicts_with = "json")]

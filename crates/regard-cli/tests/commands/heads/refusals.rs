@@ -1,6 +1,6 @@
 //! Requests that cannot be met: one clear line each, and the right exit code.
 
-use crate::{TEXT, of, scratch, tiny};
+use super::{TEXT, of, scratch, tiny};
 
 #[test]
 fn request__impossible__is_one_line_and_exit_code_2() {

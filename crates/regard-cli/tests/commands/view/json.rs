@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{TIRED, model, view};
+use super::{TIRED, model, view};
 
 fn parse(written: &str) -> Value {
     serde_json::from_str(written).expect("the output is JSON")
@@ -115,9 +115,9 @@ fn stream__all_words__is_a_header_a_row_a_line_and_a_footer() {
 fn stream__threads__change_no_bit() {
     let Some(model) = model() else { return };
     let mut written = ["1", "2", "5"].map(|threads| {
-        let mut command = crate::regard();
+        let mut command = super::regard();
         command.env("RAYON_NUM_THREADS", threads).arg("view").arg("--model").arg(&model);
-        crate::run(command.args(["--json", "--all", TIRED])).written()
+        super::run(command.args(["--json", "--all", TIRED])).written()
     });
     written.reverse();
     assert_eq!(written[0], written[1]);

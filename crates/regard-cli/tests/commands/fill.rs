@@ -1,25 +1,15 @@
 //! `regard fill`, and `regard view` of a decoder, with the tiny models of golden/tiny.
-#![allow(non_snake_case, reason = "test names are subject__condition__claim")]
-
-use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn regard(command: &str, model: &str, arguments: &[&str]) -> Output {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tiny").join(model);
-    let mut process = Command::new(env!("CARGO_BIN_EXE_regard"));
-    process.arg(command).arg("--model").arg(model).args(arguments).output().unwrap()
-}
+use crate::common::{Ran, regard, run, tiny};
 
-fn stdout(output: &Output) -> &str {
-    assert!(output.status.success(), "{output:?}");
-    str::from_utf8(&output.stdout).unwrap()
+fn of(command: &str, model: &str, arguments: &[&str]) -> Ran {
+    run(regard().arg(command).arg("--model").arg(tiny(model)).args(arguments))
 }
 
 fn json(command: &str, model: &str, arguments: &[&str]) -> Value {
-    let output = regard(command, model, &[arguments, &["--json"]].concat());
-    serde_json::from_str(stdout(&output)).unwrap()
+    serde_json::from_str(&of(command, model, &[arguments, &["--json"]].concat()).written()).unwrap()
 }
 
 /// Probabilities that fall and are shares of a whole.
@@ -36,8 +26,7 @@ fn fill__masks__each_has_its_place_and_words() {
     let places = found["places"].as_array().unwrap();
     assert_eq!(places.iter().map(|place| place["index"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 6]);
     places.iter().for_each(|place| check_top(&place["top"], 3));
-    let output = regard("fill", "distilbert", &["the [MASK] sat on the [MASK]"]);
-    let page = stdout(&output);
+    let page = of("fill", "distilbert", &["the [MASK] sat on the [MASK]"]).written();
     assert!(page.contains("  the …\n") && page.contains("  the [MASK] sat on the …\n"), "{page}");
     assert_eq!(page.matches('%').count(), 10, "{page}");
 }
@@ -60,10 +49,8 @@ fn fill__decoder__says_what_follows_the_text() {
 
 #[test]
 fn fill__nothing_to_fill__says_what_to_write() {
-    let output = regard("fill", "bert", &["the cat"]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "regard: the text has no [MASK] to fill: write [MASK] where a word is missing\n");
+    let said = of("fill", "bert", &["the cat"]).refusal(1);
+    assert_eq!(said, "regard: the text has no [MASK] to fill: write [MASK] where a word is missing");
 }
 
 #[test]
@@ -78,8 +65,8 @@ fn view__decoder__sets_the_first_token_aside_and_never_looks_ahead() {
             assert!(key > 0 && key <= query, "{link}");
         }
     }
-    let output = regard("view", "llama", &[text, "--plain"]);
-    assert!(stdout(&output).contains("heads look mostly at the first token (The)."));
-    let output = regard("view", "llama", &[text]);
-    assert!(stdout(&output).contains("what is missing went to the first token"));
+    let plain = of("view", "llama", &[text, "--plain"]).written();
+    assert!(plain.contains("heads look mostly at the first token (The)."));
+    let page = of("view", "llama", &[text]).written();
+    assert!(page.contains("what is missing went to the first token"));
 }

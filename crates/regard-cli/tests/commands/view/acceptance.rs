@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{SOFT, TIRED, model, view};
+use super::{SOFT, TIRED, model, view};
 
 /// The row of one head in the JSON of a text seen from `it`.
 fn row(document: &Value, layer: u64, head: u64) -> &Value {

@@ -2,21 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::{LONG, TEXT, minilm, of, regard, run, tiny};
-
-/// The text without the SGR sequences; any other control character but a line break is an error.
-fn without_styles(written: &str) -> String {
-    let mut plain = String::new();
-    let mut parts = written.split("\x1b[");
-    plain += parts.next().unwrap_or_default();
-    for part in parts {
-        let (style, rest) = part.split_once('m').expect("only SGR sequences");
-        assert!(style.bytes().all(|byte| byte.is_ascii_digit() || byte == b';'), "{style:?}");
-        plain += rest;
-    }
-    assert!(!plain.chars().any(|c| c.is_control() && c != '\n'), "{plain:?}");
-    plain
-}
+use super::{LONG, TEXT, minilm, of, regard, run, tiny};
+use crate::common::without_styles;
 
 /// Commands whose output is a page.
 const PAGES: [&[&str]; 5] = [

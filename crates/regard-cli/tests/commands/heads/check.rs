@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{TEXT, of, scratch, tiny};
+use super::{TEXT, of, scratch, tiny};
 
 #[test]
 fn check__rules_that_hold__are_listed_and_end_with_0() {

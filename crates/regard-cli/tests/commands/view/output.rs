@@ -7,7 +7,8 @@ use std::process::Stdio;
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::{TIRED, model, regard, run, view, without_costs};
+use super::{TIRED, model, regard, run, view, without_costs};
+use crate::common::without_styles;
 
 const ACCENTS: &str =
     "The naïve café owner wasn't unaffable: \"Déjà vu,\" she said, re-reading the unputdownable e-mail.";
@@ -55,26 +56,6 @@ fn terminal__any_text_and_width__fits() {
             }
         }
     }
-}
-
-/// The text without the SGR sequences; any other control character but a line break is an error.
-fn without_styles(written: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = written;
-    while let Some(escape) = rest.find('\x1b') {
-        plain += &rest[..escape];
-        let style = rest[escape..].strip_prefix("\x1b[").expect("only CSI sequences");
-        let end = style.find('m').expect("only SGR sequences");
-        assert!(
-            style[..end].bytes().all(|byte| byte.is_ascii_digit() || byte == b';'),
-            "{:?}",
-            &style[..end]
-        );
-        rest = &style[end + 1..];
-    }
-    plain += rest;
-    assert!(!plain.chars().any(|c| c.is_control() && c != '\n'), "{plain:?}");
-    plain
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! `regard probe`, with the tiny models of golden/tiny and small files of annotations.
-#![allow(non_snake_case, reason = "test names are subject__condition__claim")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
+
+use crate::common::{Ran, regard, run, tiny};
 
 /// The cat saw a mouse. (twice, so that there is something to split)
 const CONLLU: &str = "# text = The cat saw a mouse.\n\
@@ -25,40 +25,28 @@ fn scratch(name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn probe(model: &str, columns: usize, arguments: &[&str]) -> Output {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tiny").join(model);
-    let mut process = Command::new(env!("CARGO_BIN_EXE_regard"));
-    process
+fn probe(model: &str, columns: usize, arguments: &[&str]) -> Ran {
+    run(regard()
         .env("COLUMNS", columns.to_string())
         .arg("probe")
         .arg("--model")
-        .arg(model)
-        .args(arguments)
-        .output()
-        .unwrap()
+        .arg(tiny(model))
+        .args(arguments))
 }
 
-fn stdout(output: &Output) -> &str {
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    str::from_utf8(&output.stdout).unwrap()
+#[track_caller]
+fn assert_refused(ran: Ran, code: i32, expected: &str) {
+    let line = ran.refusal(code);
+    assert!(line.contains(expected), "{expected:?} is not in {line:?}");
 }
 
 fn json(model: &str, arguments: &[&str]) -> Value {
     let found: Value =
-        serde_json::from_str(stdout(&probe(model, 80, &[arguments, &["--json"]].concat()))).unwrap();
+        serde_json::from_str(&probe(model, 80, &[arguments, &["--json"]].concat()).written()).unwrap();
     assert_eq!(found["schema"], "regard-probe/1");
     assert!(found["verify"]["max_abs_error"].as_f64().unwrap() < 1e-4, "{}", found["verify"]);
     assert!(found["verify"]["rows"].as_u64().unwrap() > 0);
     found
-}
-
-#[track_caller]
-fn assert_refused(output: &Output, code: i32, expected: &str) {
-    let line = str::from_utf8(&output.stderr).unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(code), &b""[..]), "{line}");
-    assert!(line.starts_with("regard: ") && line.contains(expected), "{expected:?} is not in {line:?}");
-    assert_eq!(line.trim_end().lines().count(), 1, "{line}");
-    assert!(!line.trim_end().chars().any(char::is_control), "{line:?}");
 }
 
 #[test]
@@ -82,13 +70,12 @@ fn ud__two_sentences__has_a_row_for_each_relation_and_direction() {
 #[test]
 fn ud__same_seed__gives_the_same_bytes_on_any_number_of_threads() {
     let file = scratch("threads.conllu", &CONLLU.repeat(6));
-    let run = |threads: &str| {
-        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tiny/gpt2");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_regard"));
-        process.env("RAYON_NUM_THREADS", threads).args(["probe", "--task", "ud", "--json", "--model"]);
-        stdout(&process.arg(model).arg(&file).output().unwrap()).to_owned()
+    let on = |threads: &str| {
+        let mut command = regard();
+        command.env("RAYON_NUM_THREADS", threads).args(["probe", "--task", "ud", "--json", "--model"]);
+        run(command.arg(tiny("gpt2")).arg(&file)).written()
     };
-    assert_eq!(run("1"), run("3"));
+    assert_eq!(on("1"), on("3"));
 }
 
 #[test]
@@ -131,11 +118,11 @@ fn pages__any_width__fit_and_say_what_attention_does_not_show() {
             &["--task", "coref", "--length", "40", "--dev", book, "--test", book],
             &["--task", "agreement", "--limit", "8"],
         ] {
-            let page = probe("bert", columns, arguments);
-            for line in stdout(&page).lines() {
+            let page = probe("bert", columns, arguments).written();
+            for line in page.lines() {
                 assert!(line.width() <= columns && line == line.trim_end(), "{columns}: {line:?}");
             }
-            let words = stdout(&page).split_whitespace().collect::<Vec<_>>().join(" ");
+            let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(words.contains("Attention shows where a head reads, not why."), "{words}");
             assert!(!words.contains("tracks syntax"));
         }
@@ -145,8 +132,8 @@ fn pages__any_width__fit_and_say_what_attention_does_not_show() {
 #[test]
 fn csv__ud__has_all_columns_and_guards_its_cells() {
     let file = scratch("csv.conllu", &CONLLU.replace("det", "=cmd"));
-    let output = probe("bert", 40, &["--task", "ud", "--csv", file.to_str().unwrap()]);
-    let lines: Vec<&str> = stdout(&output).lines().collect();
+    let csv = probe("bert", 40, &["--task", "ud", "--csv", file.to_str().unwrap()]).written();
+    let lines: Vec<&str> = csv.lines().collect();
     assert!(
         lines[0].starts_with("relation,from,pairs,head,right,95 %,untrained,offset,is,rule,"),
         "{}",
@@ -176,7 +163,7 @@ fn requests__that_make_no_sense__are_refused_with_a_remedy() {
         (&["--task", "ud", file, "--json", "--csv"], "--csv"),
         (&["--task", "ud", file, "--limit", "0"], "from 1"),
     ] {
-        assert_refused(&probe("bert", 80, arguments), 2, expected);
+        assert_refused(probe("bert", 80, arguments), 2, expected);
     }
 }
 
@@ -184,21 +171,21 @@ fn requests__that_make_no_sense__are_refused_with_a_remedy() {
 fn data__broken_or_missing__is_refused_by_its_line() {
     let broken = scratch("broken.conllu", "1\tThe\x1b[31m\n");
     assert_refused(
-        &probe("bert", 80, &["--task", "ud", broken.to_str().unwrap()]),
+        probe("bert", 80, &["--task", "ud", broken.to_str().unwrap()]),
         1,
         "broken.conllu:1: expected 10 fields",
     );
-    assert_refused(&probe("bert", 80, &["--task", "ud", "no-such-file"]), 1, "no-such-file: cannot be read");
+    assert_refused(probe("bert", 80, &["--task", "ud", "no-such-file"]), 1, "no-such-file: cannot be read");
     let broken = scratch("broken.conll", "x\t0\t0\tThe\t_\t7)\n");
     assert_refused(
-        &probe("bert", 80, &["--task", "coref", broken.to_str().unwrap()]),
+        probe("bert", 80, &["--task", "coref", broken.to_str().unwrap()]),
         1,
         "broken.conll:1: expected the end",
     );
-    assert_refused(&probe("bert", 80, &["--task", "coref", env!("CARGO_TARGET_TMPDIR")]), 1, ".conll");
+    assert_refused(probe("bert", 80, &["--task", "coref", env!("CARGO_TARGET_TMPDIR")]), 1, ".conll");
     let broken = scratch("broken.txt", "The keys are/is\n");
     assert_refused(
-        &probe("bert", 80, &["--task", "agreement", broken.to_str().unwrap()]),
+        probe("bert", 80, &["--task", "agreement", broken.to_str().unwrap()]),
         1,
         "broken.txt:1: expected an item",
     );
@@ -207,8 +194,6 @@ fn data__broken_or_missing__is_refused_by_its_line() {
 #[test]
 fn model__too_small_for_a_task__is_refused_with_a_reason() {
     for task in ["induction", "needle"] {
-        let output = probe("bert", 80, &["--task", task, "--length", "20"]);
-        assert_eq!(output.status.code(), Some(1), "{task}: {output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("expected"), "{task}: {output:?}");
+        assert_refused(probe("bert", 80, &["--task", task, "--length", "20"]), 1, "expected");
     }
 }

@@ -1,59 +1,22 @@
 //! `regard explain`, `ablate`, `compare`, `rollout`, and what `view` takes and gives, as their users run them.
-#![allow(non_snake_case, reason = "test names are subject__condition__claim")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
+use crate::common::{Ran, minilm, regard, run as run_command, tiny, without_styles};
+
 const TIRED: &str = "The cat sat on the mat because it was tired";
 const SOFT: &str = "The cat sat on the mat because it was soft";
 
-fn regard() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_regard"));
-    for variable in ["NO_COLOR", "COLORTERM", "COLUMNS", "TERM"] {
-        command.env_remove(variable);
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
-fn tiny(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/tiny").join(name)
-}
-
-/// The folder of all-MiniLM-L6-v2, if it has been fetched; else says that the test is skipped.
-fn minilm() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/all-MiniLM-L6-v2");
-    if folder.join("model.safetensors").is_file() {
-        return Some(folder);
-    }
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("SKIPPED: {test}: no model in {}; run scripts/fetch-minilm", folder.display());
-    None
-}
-
-fn run(model: &Path, arguments: &[&str]) -> Output {
-    regard().args(arguments).arg("--model").arg(model).output().unwrap()
-}
-
-fn written(output: &Output) -> String {
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).unwrap()
+fn run(model: &Path, arguments: &[&str]) -> Ran {
+    run_command(regard().args(arguments).arg("--model").arg(model))
 }
 
 fn json(model: &Path, arguments: &[&str]) -> Value {
-    serde_json::from_str(&written(&run(model, &[arguments, &["--json"]].concat()))).unwrap()
-}
-
-fn refusal(output: &Output, code: i32) -> String {
-    let said = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(code), &b""[..]), "{said}");
-    let line = said.strip_suffix('\n').expect("the message ends its line");
-    assert!(line.starts_with("regard: ") && !line.chars().any(char::is_control), "{line:?}");
-    line.to_owned()
+    serde_json::from_str(&run(model, &[arguments, &["--json"]].concat()).written()).unwrap()
 }
 
 fn scratch(name: &str) -> PathBuf {
@@ -78,7 +41,7 @@ fn explain__cat_sentence__its_printed_column_gives_0_487_again() {
     for columns in ["40", "60", "80", "120"] {
         let mut command = regard();
         command.env("COLUMNS", columns).args(["explain", "--from", "it", "--head", "L3.H1", TIRED]);
-        let page = written(&command.arg("--model").arg(&model).output().unwrap());
+        let page = run_command(command.arg("--model").arg(&model)).written();
         let (rows, divisor) =
             printed_column(&page.replace("√32\n  = ", "√32 = ").replace("÷\n  √32", "÷ √32"));
         assert_eq!(rows.len(), 12, "{page}");
@@ -87,6 +50,16 @@ fn explain__cat_sentence__its_printed_column_gives_0_487_again() {
         let cat = rows.iter().find(|(key, _)| key == "cat").unwrap().1;
         assert!((term(cat) / sum - 0.487).abs() < 5e-4, "{}", term(cat) / sum);
         assert!(page.contains("0.4873"), "{page}");
+    }
+}
+
+#[test]
+fn explain__no_head__is_the_one_that_view_pictures() {
+    for name in ["bert", "llama"] {
+        let pictured = run(&tiny(name), &["view", "the cat sat on the mat"]).written();
+        let found = json(&tiny(name), &["explain", "the cat sat on the mat"]);
+        let head = format!("L{}.H{}: ", found["layer"], found["head"]);
+        assert!(pictured.lines().any(|line| line.trim_start().starts_with(&head)), "{head} {pictured}");
     }
 }
 
@@ -118,7 +91,7 @@ fn explain__json__holds_every_step() {
 #[test]
 fn explain__decoder_with_shared_keys__says_what_it_cannot_see_and_who_shares() {
     let model = tiny("llama");
-    let page = written(&run(&model, &["explain", "--from", "cat", "--head", "L1.H1", TIRED]));
+    let page = run(&model, &["explain", "--from", "cat", "--head", "L1.H1", TIRED]).written();
     assert!(page.contains("cannot see"), "{page}");
     assert!(page.contains("which heads") && page.contains("share"), "{page}");
     let found = json(&model, &["explain", "--from", "cat", "--head", "L1.H1", TIRED]);
@@ -127,9 +100,9 @@ fn explain__decoder_with_shared_keys__says_what_it_cannot_see_and_who_shares() {
         let is_visible = key["key"].as_u64().unwrap() <= query;
         assert_eq!((key["visible"].as_bool(), key["dot"].is_null()), (Some(is_visible), !is_visible));
     }
-    let page = written(&run(&model, &["explain", "--from", "it", "--head", "L1.H1", "--top", "2", TIRED]));
+    let page = run(&model, &["explain", "--from", "it", "--head", "L1.H1", "--top", "2", TIRED]).written();
     assert!(page.contains("others") && page.contains("later"), "{page}");
-    let scaled = written(&run(&tiny("gpt2_scaled"), &["explain", "--head", "L1.H1", TIRED]));
+    let scaled = run(&tiny("gpt2_scaled"), &["explain", "--head", "L1.H1", TIRED]).written();
     assert!(scaled.contains("scores are q·k × "), "its scale is not 1/√d: {scaled}");
 }
 
@@ -151,7 +124,7 @@ fn ablate__decoder__has_a_loss_and_random_heads_of_the_same_layer() {
         let head = control["heads"][0].as_str().unwrap();
         assert!(head.starts_with("L1.") && head != "L1.H0");
     }
-    let page = written(&run(&tiny("llama"), &arguments));
+    let page = run(&tiny("llama"), &arguments).written();
     assert!(
         page.contains("whole model") && page.contains("without L1.H0") && page.contains("nats"),
         "{page}"
@@ -170,7 +143,7 @@ fn ablate__every_way__runs_on_every_kind_of_model() {
             &["--keep-patterns"],
         ] {
             let arguments = [&["ablate", "L0.H1,L1.H0", TIRED, "--positions", "2"], way].concat();
-            let page = written(&run(&tiny(name), &arguments));
+            let page = run(&tiny(name), &arguments).written();
             assert!(page.contains("L0.H1, L1.H0") && page.contains("This is what the model loses"), "{page}");
         }
         let frozen =
@@ -183,7 +156,7 @@ fn ablate__every_way__runs_on_every_kind_of_model() {
 #[test]
 fn ablate__model_without_a_head_for_words__says_so() {
     let Some(model) = minilm() else { return };
-    let page = written(&run(&model, &["ablate", "L3.H1", TIRED]));
+    let page = run(&model, &["ablate", "L3.H1", TIRED]).written();
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains("no head that predicts words") && page.contains("8 random other heads"), "{page}");
     let found = json(&model, &["ablate", "L3.H1", TIRED, "--random", "0"]);
@@ -200,18 +173,18 @@ fn compare__minimal_pair__ranks_heads_by_what_moved() {
     assert_eq!(heads.len(), 72);
     let moved: Vec<f64> = heads.iter().map(|head| head["total_variation"].as_f64().unwrap()).collect();
     assert!(moved.windows(2).all(|pair| pair[0] >= pair[1]));
-    let page = written(&run(&model, &["compare", "--at", "it", TIRED, "--text-b", SOFT]));
+    let page = run(&model, &["compare", "--at", "it", TIRED, "--text-b", SOFT]).written();
     let line = page.lines().find(|line| line.contains("L3.H1")).unwrap();
     assert!(line.contains("cat") && line.contains("49 %") && line.contains("mat") && line.contains("20 %"));
     assert!(page.contains("B has soft for tired."), "{page}");
     let longer = "The small black cat sat on the mat because it was tired";
-    let page = written(&run(&model, &["compare", TIRED, "--text-b", longer]));
+    let page = run(&model, &["compare", TIRED, "--text-b", longer]).written();
     assert!(page.contains("only B has small, black"), "{page}");
 }
 
 #[test]
 fn compare__causal_model_and_a_later_difference__says_why_nothing_moves() {
-    let page = written(&run(&tiny("llama"), &["compare", "--at", "it", TIRED, "--text-b", SOFT]));
+    let page = run(&tiny("llama"), &["compare", "--at", "it", TIRED, "--text-b", SOFT]).written();
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(page.contains("No head moves its attention") && page.contains("stands before it"), "{page}");
 }
@@ -225,7 +198,7 @@ fn compare__two_models__need_one_tokenizer_and_size() {
         (&"llama".into(), &"llama_yarn".into())
     );
     let bert = tiny("bert");
-    let said = refusal(&run(&llama, &["compare", TIRED, "--model-b", bert.to_str().unwrap()]), 2);
+    let said = run(&llama, &["compare", TIRED, "--model-b", bert.to_str().unwrap()]).refusal(2);
     assert!(said.contains("compare models"), "{said}");
 }
 
@@ -251,7 +224,7 @@ fn view__without_a_head__shows_another_later_layer_and_says_so() {
     assert_eq!(whole[..36], without[..36], "nothing before the first ablated head's output changes");
     assert_ne!(whole[36..48], without[36..48]);
     for form in ["--plain", "--color=never"] {
-        let page = written(&run(&model, &["view", form, "--without", "L3.H1", TIRED]));
+        let page = run(&model, &["view", form, "--without", "L3.H1", TIRED]).written();
         let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(page.contains("Without L3.H1: its output is 0"), "{page}");
     }
@@ -262,18 +235,17 @@ fn view__saved_and_read_again__is_the_same_view() {
     for name in ["bert", "llama"] {
         let text = "the cat sat on the mat";
         let (maps, tokens) = (scratch(&format!("{name}.safetensors")), scratch(&format!("{name}.json")));
-        let output =
+        let Ran { code, stdout, stderr: said } =
             run(&tiny(name), &["view", "--json", "--at", "1", text, "--save", maps.to_str().unwrap()]);
-        assert!(output.status.success());
-        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(code, Some(0), "{said}");
         let size = fs::metadata(&maps).unwrap().len().div_ceil(1000);
         assert!(said.contains(&format!("writing {size} kB to ")), "{said}");
-        let saved: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let saved: Value = serde_json::from_str(&stdout).unwrap();
         let spellings = saved["tokens"].as_array().unwrap().iter().map(|token| token["text"].clone());
         fs::write(&tokens, Value::from_iter(spellings).to_string()).unwrap();
         let mut command = regard();
         command.args(["view", "--json", "--at", "1", "--attention"]).arg(&maps).arg("--tokens").arg(&tokens);
-        let read: Value = serde_json::from_str(&written(&command.output().unwrap())).unwrap();
+        let read: Value = serde_json::from_str(&run_command(&mut command).written()).unwrap();
         let probs = |document: &Value| -> Vec<Value> {
             let rows = document["rows"].as_array().unwrap();
             rows.iter().map(|row| serde_json::json!([row["kind"], row["entropy"], row["top"]])).collect()
@@ -281,9 +253,8 @@ fn view__saved_and_read_again__is_the_same_view() {
         assert_eq!(probs(&saved), probs(&read), "{name}");
         assert!(read["verify"]["max_row_sum_error"].as_f64().unwrap() < 1e-6);
         let mut command = regard();
-        let page = written(
-            &command.args(["view", "--attention"]).arg(&maps).arg("--tokens").arg(&tokens).output().unwrap(),
-        );
+        let page = run_command(command.args(["view", "--attention"]).arg(&maps).arg("--tokens").arg(&tokens))
+            .written();
         assert!(page.contains("rows sum to 1 within"), "{page}");
         fs::remove_file(maps).unwrap();
         fs::remove_file(tokens).unwrap();
@@ -305,7 +276,7 @@ fn pages__any_width_and_colour__fit() {
             ] {
                 let mut command = regard();
                 command.env("COLUMNS", columns.to_string()).args(arguments).args(["--color", color]);
-                let page = written(&command.arg("--model").arg(&model).output().unwrap());
+                let page = run_command(command.arg("--model").arg(&model)).written();
                 for line in without_styles(&page).lines() {
                     assert!(line.width() <= columns, "{columns}, {color}: {line:?}");
                     assert!(color == "always" || line == line.trim_end(), "blanks at the end of {line:?}");
@@ -313,21 +284,6 @@ fn pages__any_width_and_colour__fit() {
             }
         }
     }
-}
-
-/// The text without the SGR sequences; any other control character but a line break is an error.
-fn without_styles(written: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = written;
-    while let Some(escape) = rest.find('\x1b') {
-        plain += &rest[..escape];
-        let style = rest[escape..].strip_prefix("\x1b[").expect("only CSI sequences");
-        let end = style.find('m').expect("only SGR sequences");
-        rest = &style[end + 1..];
-    }
-    plain += rest;
-    assert!(!plain.chars().any(|c| c.is_control() && c != '\n'), "{plain:?}");
-    plain
 }
 
 #[test]
@@ -342,7 +298,7 @@ fn text__hostile__is_spelled_out_by_every_command() {
         &["rollout", hostile],
     ] {
         for form in [&["--color", "never"][..], &["--json"]] {
-            let page = written(&run(&model, &[arguments, form].concat()));
+            let page = run(&model, &[arguments, form].concat()).written();
             let is_hidden = |c: char| {
                 c.is_control() && c != '\n' || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
             };
@@ -355,8 +311,7 @@ fn text__hostile__is_spelled_out_by_every_command() {
 fn requests__that_make_no_sense__are_one_line_with_a_remedy() {
     let model = tiny("llama");
     for (arguments, said) in [
-        (&["explain", TIRED][..], "--head"),
-        (&["explain", "--head", "L99.H0", TIRED], "L0.H0 to L"),
+        (&["explain", "--head", "L99.H0", TIRED][..], "L0.H0 to L"),
         (&["explain", "--head", "3.1", TIRED], "L3.H1"),
         (&["explain", "--head", "L0.H0", "--from", "dog", TIRED], "no token"),
         (&["explain", "--head", "L0.H0", "--keys", "dog", TIRED], "no token"),
@@ -376,7 +331,7 @@ fn requests__that_make_no_sense__are_one_line_with_a_remedy() {
         (&["view", "--save", "x", "--save-heads", "L9.H0", TIRED], "no head L9.H0"),
         (&["view", "--attention", "x", "--tokens", "y"], "--model"),
     ] {
-        let line = refusal(&run(&model, arguments), 2);
+        let line = run(&model, arguments).refusal(2);
         assert!(line.contains(said), "{said:?} is not in {line:?}");
     }
     for (arguments, said) in [
@@ -386,7 +341,7 @@ fn requests__that_make_no_sense__are_one_line_with_a_remedy() {
         (&["view", "--attention", "x", "--tokens", "y", "--save", "z"], "--save"),
         (&["view", "--attention", "x", "--tokens", "y", "a text"], "leave the text out"),
     ] {
-        let line = refusal(&regard().args(arguments).output().unwrap(), 2);
+        let line = run_command(regard().args(arguments)).refusal(2);
         assert!(line.contains(said), "{said:?} is not in {line:?}");
     }
     for command in ["explain", "ablate", "compare", "rollout"] {
@@ -396,9 +351,9 @@ fn requests__that_make_no_sense__are_one_line_with_a_remedy() {
             "compare" => &["--text-b", SOFT],
             _ => &[],
         };
-        let page = written(&regard().arg(command).args(more).arg(TIRED).output().unwrap());
+        let page = run_command(regard().arg(command).args(more).arg(TIRED)).written();
         assert!(page.contains("built-in small model"), "without --model: {page}");
-        let help = written(&regard().args([command, "--help"]).output().unwrap());
+        let help = run_command(regard().args([command, "--help"])).written();
         assert!(help.contains("Exit codes") && help.contains("--json"), "{help}");
     }
 }
@@ -409,7 +364,7 @@ fn attention__wrong_files__are_one_line_with_a_remedy() {
     let view = || {
         let mut command = regard();
         command.args(["view", "--attention"]).arg(&maps).arg("--tokens").arg(&tokens);
-        command.output().unwrap()
+        run_command(&mut command)
     };
     let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 2, 2), }\n";
     let mut file = b"\x93NUMPY\x01\x00".to_vec();
@@ -418,25 +373,25 @@ fn attention__wrong_files__are_one_line_with_a_remedy() {
     let start = file.len();
     file.extend([1.0f32, 0.0, 0.5, 0.5].iter().flat_map(|number| number.to_le_bytes()));
     fs::write(&maps, &file).unwrap();
-    assert!(refusal(&view(), 1).contains("cannot open"));
+    assert!(view().refusal(1).contains("cannot open"));
     for (json, said) in [
         ("[\"a\", \"b\", \"c\"]", "expected 2 tokens, as the matrices have, found 3"),
         ("[1, 2]", "convert_ids_to_tokens"),
         ("no json", "convert_ids_to_tokens"),
     ] {
         fs::write(&tokens, json).unwrap();
-        let line = refusal(&view(), 1);
+        let line = view().refusal(1);
         assert!(line.contains(said), "{line}");
     }
     fs::write(&tokens, "[\"a\\u001b[31m\", \"\\u202eb\"]").unwrap();
-    let page = written(&view());
+    let page = view().written();
     assert!(page.contains("\\u{1b}[31m") && page.contains("\\u{202e}b"), "{page}");
     file[start + 4..start + 8].copy_from_slice(&0.7f32.to_le_bytes());
     fs::write(&maps, &file).unwrap();
-    let line = refusal(&view(), 1);
+    let line = view().refusal(1);
     assert!(line.contains("L0.H0, row 0") && line.contains("after the softmax"), "{line}");
     fs::write(&maps, b"\x80\x04 a pickle").unwrap();
-    assert!(refusal(&view(), 1).contains("pickle"));
+    assert!(view().refusal(1).contains("pickle"));
     fs::remove_file(maps).unwrap();
     fs::remove_file(tokens).unwrap();
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{LONG, TEXT, minilm, of, tiny};
+use super::{LONG, TEXT, minilm, of, tiny};
 
 fn parse(written: &str) -> Value {
     assert_eq!(written.lines().count(), 1);
@@ -99,7 +99,7 @@ fn csv__every_head__is_a_line_with_as_many_cells_as_the_heading() {
 
 #[test]
 fn csv__model_named_as_a_formula__is_guarded() {
-    let copy = crate::scratch("=cmd,1");
+    let copy = super::scratch("=cmd,1");
     std::fs::create_dir_all(&copy).unwrap();
     for file in std::fs::read_dir(tiny("bert")).unwrap() {
         let file = file.unwrap();

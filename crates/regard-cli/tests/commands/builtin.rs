@@ -1,26 +1,14 @@
 //! The command on a fresh machine: no model named, none fetched.
-#![cfg(feature = "builtin")]
-#![allow(non_snake_case, reason = "test names are subject__condition__claim")]
-
-use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use crate::common::{regard, run};
 
 const TIRED: &str = "The cat sat on the mat because it was tired";
 const SOFT: &str = "The cat sat on the mat because it was soft";
 
-fn regard(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_regard"));
-    for variable in ["NO_COLOR", "COLORTERM", "COLUMNS", "TERM"] {
-        command.env_remove(variable);
-    }
-    command.args(arguments).output().unwrap()
-}
-
 fn written(arguments: &[&str]) -> String {
-    let output = regard(arguments);
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    run(regard().args(arguments)).written()
 }
 
 fn json(arguments: &[&str]) -> Value {
@@ -68,7 +56,5 @@ fn fill__no_model__fills_the_mask_and_says_which_model() {
 
 #[test]
 fn view__longer_than_the_built_in_model_reads__says_so() {
-    let output = regard(&["view", &"word ".repeat(600)]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("602"));
+    assert!(run(regard().args(["view", &"word ".repeat(600)])).refusal(1).contains("602"));
 }

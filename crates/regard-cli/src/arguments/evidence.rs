@@ -1,53 +1,14 @@
 //! What can be typed after the commands that explain and give causal evidence.
 
-use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
-
 use clap::{Args, ValueEnum};
-use regard_lens::view::{HeadId, NotAHead};
+use regard_lens::view::HeadId;
 
-use crate::arguments::{ColorChoice, TextSource, at_least_one};
-
-/// What these commands share.
-#[derive(Debug, Args)]
-pub(crate) struct Shared {
-    /// A model: a directory, a .gguf file (where built in), or an id like org/name
-    #[arg(long, value_name = "DIR|ID", short = 'm')]
-    pub(crate) model: Option<String>,
-
-    /// Write JSON (JSON.md says what is in it)
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// When to use colours; auto also heeds NO_COLOR
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub(crate) color: ColorChoice,
-}
-
-/// Heads separated by commas, as in `L3.H1,L2.H0`; none twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HeadList(pub(crate) Vec<HeadId>);
-
-impl FromStr for HeadList {
-    type Err = NotAHead;
-
-    fn from_str(text: &str) -> Result<Self, NotAHead> {
-        let mut heads = text.split(',').map(|head| head.trim().parse()).collect::<Result<Vec<_>, _>>()?;
-        heads.sort_unstable();
-        heads.dedup();
-        Ok(Self(heads))
-    }
-}
-
-impl fmt::Display for HeadList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.iter().map(HeadId::to_string).collect::<Vec<_>>().join(", "))
-    }
-}
+use super::values::{HeadList, at_least_one};
+use super::{Shared, TextSource};
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
+  regard explain \"The cat sat on the mat because it was tired\"
   regard explain --model models/all-MiniLM-L6-v2 --from it --head L3.H1 \"The cat sat on the mat because it was tired\"
   regard explain --model … --from it --head L3.H1 --keys cat,mat --json \"…\" | jq '.keys'
 
@@ -66,9 +27,9 @@ pub(crate) struct ExplainArguments {
     #[arg(long, value_name = "TOKEN", allow_hyphen_values = true, visible_alias = "at")]
     pub(crate) from: Option<String>,
 
-    /// The head to explain, like L3.H1 (layer 3, head 1, counted from 0)
+    /// The head to explain, like L3.H1 (layer 3, head 1, counted from 0); else the one that regard view pictures
     #[arg(long, value_name = "HEAD")]
-    pub(crate) head: HeadId,
+    pub(crate) head: Option<HeadId>,
 
     /// The keys to list, separated by commas, each as --from; else the most probable ones, in text order
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', allow_hyphen_values = true)]
@@ -196,43 +157,4 @@ pub(crate) struct RolloutArguments {
     /// How many tokens to list
     #[arg(long, value_name = "K", default_value = "12", value_parser = at_least_one)]
     pub(crate) top: usize,
-}
-
-/// What `regard view` can change, keep or take from elsewhere.
-#[derive(Debug, Args)]
-pub(crate) struct ViewExtras {
-    /// View the model with the output of these heads set to 0, like L3.H1 or L3.H1,L2.H0
-    #[arg(long, value_name = "HEADS", conflicts_with_all = ["attention", "html", "received"])]
-    pub(crate) without: Option<HeadList>,
-
-    /// Write exact probabilities, queries, keys, values and hidden states to a safetensors file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["attention", "html", "received"])]
-    pub(crate) save: Option<PathBuf>,
-
-    /// The heads to save; else --head, else all
-    #[arg(long, value_name = "HEADS", requires = "save")]
-    pub(crate) save_heads: Option<HeadList>,
-
-    /// View probabilities [layers, heads, tokens, tokens] that another program computed: .safetensors or .npy
-    #[arg(long, value_name = "FILE", requires = "tokens", conflicts_with_all = ["model", "html", "received"])]
-    pub(crate) attention: Option<PathBuf>,
-
-    /// With --attention: a JSON array of the tokens, as tokenizer.convert_ids_to_tokens gives them
-    #[arg(long, value_name = "FILE", requires = "attention")]
-    pub(crate) tokens: Option<PathBuf>,
-}
-
-#[cfg(test)]
-#[allow(non_snake_case, reason = "test names are subject__condition__claim")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heads__list__is_sorted_without_repeats() {
-        let list: HeadList = "L3.H1, L2.H0,l3.h1".parse().unwrap();
-        assert_eq!(list.to_string(), "L2.H0, L3.H1");
-        for text in ["", "L3.H1,", "L3", "L3.H1;L2.H0"] {
-            assert!(text.parse::<HeadList>().is_err(), "{text:?}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use crate::{Ran, TIRED, model, regard, run, view};
+use super::{Ran, TIRED, model, regard, run, view};
 
 /// Checks that a run wrote nothing but one harmless line that says `expected`.
 fn assert_refused(ran: &Ran, code: i32, expected: &[&str]) {

@@ -1,9 +1,6 @@
 //! The command as its users run it, on the real model (`scripts/fetch-minilm`).
-#![allow(non_snake_case, reason = "test names are subject__condition__claim")]
 
 mod acceptance;
-#[path = "../common/mod.rs"]
-mod common;
 mod json;
 mod output;
 mod page;
@@ -11,7 +8,7 @@ mod refusals;
 
 use std::path::PathBuf;
 
-use common::{Ran, minilm as model, regard, run};
+use crate::common::{Ran, minilm as model, regard, run};
 
 const TIRED: &str = "The cat sat on the mat because it was tired";
 const SOFT: &str = "The cat sat on the mat because it was soft";

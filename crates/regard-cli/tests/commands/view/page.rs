@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::{TIRED, model, regard, run, view};
+use super::{TIRED, model, regard, run, view};
 
 /// A folder of the test's own, empty.
 fn folder(name: &str) -> PathBuf {
