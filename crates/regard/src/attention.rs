@@ -139,7 +139,7 @@ pub fn attention_probs<Q: Element, KV: Element>(
     probs: &mut [f32],
 ) -> Result<(), AttentionError> {
     let shape = AttentionShape::new(query.shape(), key.shape(), key.shape())?;
-    let isa = checked_isa(config)?;
+    let (isa, num_workers) = (checked_isa(config)?, config.parallelism.num_workers());
     let config = config.check(&shape)?;
     expect("log_sum_exp.len", shape.num_rows(), log_sum_exp.len())?;
     let inside = |what, needed: usize, found: usize| match needed <= found {
@@ -159,7 +159,7 @@ pub fn attention_probs<Q: Element, KV: Element>(
     }
     let first = (at.batch * shape.num_heads + at.head) * shape.seq_len_q;
     let log_sum_exp = &log_sum_exp[first + at.rows.start..first + at.rows.end];
-    ProbsCall { shape, config, query: &query, key: &key, at, log_sum_exp, isa }.run(probs)
+    ProbsCall { shape, config, query: &query, key: &key, at, log_sum_exp, isa, num_workers }.run(probs)
 }
 
 pub(crate) fn checked_isa(config: &AttentionConfig<'_>) -> Result<Isa, AttentionError> {

@@ -52,6 +52,35 @@ fn attention_probs__any_head_and_rows__equal_the_reference() {
 }
 
 #[test]
+fn attention_probs__any_number_of_threads__give_the_same_bits() {
+    let sizes = Sizes { batch: 1, heads: 2, kv_heads: 1, s_q: 301, s_kv: 517, d: 48, d_v: 2 };
+    let inputs = Inputs::<f32, f32>::plain(sizes, 5);
+    let sinks = [0.5, -1.0];
+    for isa in isas() {
+        let config = AttentionConfig::new()
+            .with_mask(Mask::causal(QueryPosition::BottomRight))
+            .with_sinks(&sinks)
+            .with_isa(isa);
+        let (_, lse) = inputs.run(&config).unwrap();
+        for keys in [0..517, 3..500] {
+            let at = HeadBlock { batch: 0, head: 1, rows: 2..299, keys };
+            let on = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let (query, key) = (inputs.query.view(), inputs.key.view());
+                let mut probs = vec![f32::NAN; at.rows.len() * at.keys.len()];
+                pool.install(|| attention_probs(query, key, &lse, &at, &config, &mut probs).unwrap());
+                probs.iter().map(|prob| prob.to_bits()).collect::<Vec<_>>()
+            };
+            let one = on(1);
+            assert!(one.iter().all(|&bits| f32::from_bits(bits) <= 1.0), "each is written");
+            for threads in [2, 3, 7] {
+                assert!(on(threads) == one, "{isa} {threads} {at:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn attention_probs__outside_the_call__is_a_typed_error() {
     let sizes = Sizes { batch: 1, heads: 2, kv_heads: 2, s_q: 3, s_kv: 4, d: 2, d_v: 2 };
     let inputs = Inputs::<f32, f32>::plain(sizes, 1);

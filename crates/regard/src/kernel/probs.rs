@@ -2,6 +2,7 @@
 //! then divided by their sum, which takes out what rounding the log-sum-exp to f32 put in.
 
 use std::f32::consts::LOG2_E;
+use std::ops::Range;
 
 use pulp::Simd;
 
@@ -11,12 +12,13 @@ use super::exp::exp2_nonpositive;
 use super::finish::share_beside_sink;
 use super::forward::union;
 use super::isa::Isa;
-use super::plan::{BLOCK_KV, MAX_DOT_ROWS, MAX_TILE_ROWS};
+use super::plan::{BLOCK_KV, MAX_DOT_ROWS};
 use super::problem::ScaleParts;
 use super::row_mask::RowMask;
 use super::rows::RowSource;
 use super::scratch::zeroed;
 use super::tile::{load, store};
+use super::workers::{Queue, TileShape, WORTH_A_THREAD, work};
 use crate::attention::HeadBlock;
 use crate::config::CheckedConfig;
 use crate::error::AttentionError;
@@ -33,37 +35,60 @@ pub(crate) struct ProbsCall<'a> {
     /// One element for each of the rows.
     pub(crate) log_sum_exp: &'a [f32],
     pub(crate) isa: Isa,
+    pub(crate) num_workers: usize,
 }
 
 impl ProbsCall<'_> {
     /// Writes `[rows, keys]`.
     pub(crate) fn run(&self, probs: &mut [f32]) -> Result<(), AttentionError> {
-        run(self.isa, ProbsTask { call: self, probs })
+        let HeadBlock { rows, keys, .. } = self.at;
+        let (lanes, _) = run(self.isa, TileShape);
+        let head_dim = self.shape.head_dim;
+        checked_product(&[head_dim.saturating_add(lanes), MAX_DOT_ROWS + BLOCK_KV, 8], "scratch")?;
+        let padded = head_dim.next_multiple_of(lanes);
+        let worker_len = MAX_DOT_ROWS * padded + BLOCK_KV * padded + MAX_DOT_ROWS * BLOCK_KV;
+        let multiply_adds = rows.len().saturating_mul(keys.len()).saturating_mul(head_dim);
+        let workers = self.num_workers.min(multiply_adds / WORTH_A_THREAD).max(1);
+        // Several jobs a worker, so that masked rows and late threads even out; groups of rows stay whole.
+        let job_rows = rows.len().div_ceil(workers * 4).next_multiple_of(MAX_DOT_ROWS);
+        checked_product(&[worker_len, workers, size_of::<f32>()], "scratch")?;
+        let mut scratch = zeroed(worker_len * workers)?;
+        let queue = Queue::new(probs.chunks_mut(job_rows.saturating_mul(keys.len())).enumerate());
+        work(&mut scratch, worker_len, |scratch| {
+            while let Some((job, probs)) = queue.take() {
+                let start = rows.start + job * job_rows;
+                let rows = start..rows.end.min(start + job_rows);
+                run(self.isa, ProbsTask { call: self, rows, probs, scratch: &mut *scratch });
+            }
+        });
+        Ok(())
     }
 }
 
+/// Some of the call's rows, with scratch of its own.
 struct ProbsTask<'a> {
     call: &'a ProbsCall<'a>,
+    rows: Range<usize>,
     probs: &'a mut [f32],
+    scratch: &'a mut [f32],
 }
 
 impl SimdTask for ProbsTask<'_> {
-    type Output = Result<(), AttentionError>;
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd, const MR: usize>(self, simd: S) -> Self::Output {
-        let call = self.call;
-        let HeadBlock { batch, head, rows: all_rows, keys: all_keys } = call.at;
+    fn run<S: Simd, const MR: usize>(self, simd: S) {
+        let Self { call, rows: all_rows, probs: all_probs, scratch } = self;
+        let HeadBlock { batch, head, rows: called, keys: all_keys } = call.at;
+        let log_sum_exp = &call.log_sum_exp[all_rows.start - called.start..all_rows.end - called.start];
         let head_dim = call.shape.head_dim;
-        checked_product(&[head_dim.saturating_add(MAX_TILE_ROWS), BLOCK_KV, 8], "scratch")?;
         let padded = head_dim.next_multiple_of(S::F32_LANES);
-        let mut queries = zeroed(MAX_DOT_ROWS * padded)?;
-        let mut key_tile = zeroed(BLOCK_KV * padded)?;
-        let mut scores = zeroed(MAX_DOT_ROWS * BLOCK_KV)?;
+        let (queries, scratch) = scratch.split_at_mut(MAX_DOT_ROWS * padded);
+        let (key_tile, scores) = scratch.split_at_mut(BLOCK_KV * padded);
         let scale = ScaleParts::new(&call.config);
         let kv_head = head / call.shape.group_size();
         let first_row = head % call.shape.group_size() * call.shape.seq_len_q;
-        self.probs.fill(0.0);
+        all_probs.fill(0.0);
         for start in all_rows.clone().step_by(MAX_DOT_ROWS) {
             let mut masks: [RowMask; MAX_DOT_ROWS] = std::array::from_fn(|_| RowMask::default());
             let masks = &mut masks[..MAX_DOT_ROWS.min(all_rows.end - start)];
@@ -77,21 +102,21 @@ impl SimdTask for ProbsTask<'_> {
             for first in keys.clone().step_by(BLOCK_KV) {
                 let count = (keys.end - first).min(BLOCK_KV);
                 let dims = (head_dim, padded);
-                let rows = rows_of(call.key, (*batch, kv_head), (first, count), dims, &mut key_tile);
-                dot_scores(simd, &queries, (rows, count, Ahead::NOTHING), padded, &mut scores, masks.len());
+                let rows = rows_of(call.key, (*batch, kv_head), (first, count), dims, key_tile);
+                dot_scores(simd, queries, (rows, count, Ahead::NOTHING), padded, scores, masks.len());
                 for (mask, scores) in masks.iter().zip(scores.chunks_exact_mut(BLOCK_KV)) {
                     scores[..count].iter_mut().for_each(|score| *score *= scale.score);
                     mask.apply(simd, &call.config, first, &mut scores[..count]);
                     let at = mask.row - all_rows.start;
-                    exponentials(simd, scores, call.log_sum_exp[at]);
+                    exponentials(simd, scores, log_sum_exp[at]);
                     mask.clear(&call.config, first, &mut scores[..count]);
-                    let probs = &mut self.probs[at * all_keys.len() + first - all_keys.start..][..count];
+                    let probs = &mut all_probs[at * all_keys.len() + first - all_keys.start..][..count];
                     probs.copy_from_slice(&scores[..count]);
                 }
             }
         }
         let share = |lse: f32| call.config.sinks.map_or(1.0, |sinks| share_beside_sink(lse, sinks[*head]));
-        for (probs, &lse) in self.probs.chunks_exact_mut(all_keys.len()).zip(call.log_sum_exp) {
+        for (probs, &lse) in all_probs.chunks_exact_mut(all_keys.len()).zip(log_sum_exp) {
             let mut factor = f64::from(share(lse));
             if *all_keys == (0..call.shape.seq_len_kv) {
                 factor /= probs.iter().map(|&prob| f64::from(prob)).sum::<f64>();
@@ -101,7 +126,6 @@ impl SimdTask for ProbsTask<'_> {
                 probs.iter_mut().for_each(|prob| *prob = (f64::from(*prob) * factor) as f32);
             }
         }
-        Ok(())
     }
 }
 
