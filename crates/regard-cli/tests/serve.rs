@@ -29,17 +29,22 @@ impl Server {
             eprintln!("SKIPPED: serve: no model in {}; run scripts/fetch-minilm", model.display());
             return None;
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_regard"))
-            .args(["serve", "--max-tokens", "200", "--model"])
-            .arg(model)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        Some(Self::of(Some(model)))
+    }
+
+    /// A server of a model, or of the one that it takes by itself.
+    fn of(model: Option<PathBuf>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_regard"));
+        command.args(["serve", "--max-tokens", "200"]);
+        if let Some(model) = model {
+            command.arg("--model").arg(model);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("http://").expect("the address comes first");
         let (host, path) = address.split_once('/').unwrap();
-        Some(Self { child, host: host.to_owned(), path: format!("/{path}") })
+        Self { child, host: host.to_owned(), path: format!("/{path}") }
     }
 
     /// Status and all that came back.
@@ -138,9 +143,19 @@ fn serve__interrupt__ends_it_without_an_error() {
     assert!(TcpStream::connect(&server.host).is_err(), "nobody listens any more");
 }
 
+#[cfg(feature = "builtin")]
 #[test]
-fn serve__without_a_model__is_refused() {
-    let output = Command::new(env!("CARGO_BIN_EXE_regard")).arg("serve").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--model"));
+fn serve__without_a_model__serves_the_built_in_one() {
+    let server = Server::of(None);
+    let (status, page) = server.get(&server.host, &server.path);
+    assert_eq!(status, 200);
+    assert!(page.contains("built-in small model"), "{page}");
+}
+
+#[test]
+fn serve__model_that_is_not_there__is_refused() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_regard")).args(["serve", "--model", "./nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere"));
 }
