@@ -71,33 +71,37 @@ async fn listen(models: Vec<Model>, arguments: &ServeArguments) -> Result<(), Fa
     let address = guard.address();
     let served =
         Arc::new(Served { models, max_tokens: arguments.max_tokens, guard, turn: Semaphore::new(1) });
+    // Before anybody can know that there is something to stop.
+    let stopped = stopped();
     writeln!(stdout(), "{address}\nonly for this machine, until Ctrl-C")?;
     stdout().flush()?;
     axum::serve(listener, router(served))
-        .with_graceful_shutdown(stopped())
+        .with_graceful_shutdown(stopped)
         .await
         .map_err(|error| Failure::failed(format!("stopped serving: {error}")))
 }
 
-/// Ends when the user, or the system, asks to stop; runs that have begun are finished.
-async fn stopped() {
+/// Ends when the user, or the system, asks to stop, at any time from this call on; runs that have begun are finished.
+fn stopped() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let signals = {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    };
+    async move {
+        #[cfg(unix)]
+        match signals {
+            (Ok(mut interrupt), Ok(mut terminate)) => tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            },
             // Without handlers, the system's own end the process.
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ => std::future::pending().await,
         }
-    }
-    #[cfg(not(unix))]
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
