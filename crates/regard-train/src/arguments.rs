@@ -62,6 +62,16 @@ pub(crate) enum What {
     Restore,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Show {
+    Auto,
+    /// Loss, heads and speed, on the whole terminal
+    Dashboard,
+    /// A bar below the lines
+    Bar,
+    Lines,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Fit {
     /// Text files, or directories of .txt files
@@ -136,6 +146,9 @@ pub(crate) struct Fit {
     /// Steps between checkpoints
     #[arg(long, default_value_t = 250)]
     checkpoint_every: u64,
+    /// What is shown on stderr; auto is a dashboard on a terminal that has room for it, a bar on another, lines elsewhere
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) show: Show,
     /// Store the finished model in 16 bits a number
     #[arg(long)]
     half: bool,

@@ -14,11 +14,10 @@ use regard_train::TrainError;
 use regard_train::corpus::Documents;
 use regard_train::evaluate;
 use regard_train::experiments::{self, Experiment, Settings};
-use regard_train::fit::{self, Ending};
+use regard_train::fit::{self, Ending, Recipe};
 use regard_train::sentences::training_text;
 
 use arguments::{Cli, Command, Evaluate, Fit};
-use watch::Terminal;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -50,8 +49,11 @@ fn train(options: &Fit) -> Result<ExitCode, TrainError> {
     if let Err(error) = ctrlc::set_handler(handler) {
         eprintln!("regard-train: warning: Ctrl-C will end the run without a checkpoint: {error}");
     }
-    let mut terminal = Terminal::new(recipe.steps);
-    match fit::fit(&documents, &recipe, &keeping, &stop, &mut terminal)? {
+    let mut watch = watch::choose(options.show, title(&recipe), recipe.steps);
+    let ending = fit::fit(&documents, &recipe, &keeping, &stop, &mut *watch);
+    // What follows is printed on the screen that was there before.
+    drop(watch);
+    match ending? {
         Ending::Finished => {
             println!("{}", keeping.out.display());
             eprintln!("look into it: regard view --model {} \"TEXT\"", keeping.out.display());
@@ -62,6 +64,15 @@ fn train(options: &Fit) -> Result<ExitCode, TrainError> {
             Ok(ExitCode::from(130))
         }
     }
+}
+
+/// A run in one line.
+fn title(recipe: &Recipe) -> String {
+    let model = &recipe.architecture;
+    format!(
+        "{:?}, {} layers × {} heads × {}, seed {}",
+        recipe.objective, model.layers, model.heads, model.dim, recipe.seed
+    )
 }
 
 fn evaluate_model(options: &Evaluate) -> Result<ExitCode, TrainError> {

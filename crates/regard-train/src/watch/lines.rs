@@ -1,19 +1,19 @@
-//! What is shown while a model trains: a bar on a terminal, lines elsewhere; all on stderr.
+//! A line now and then, and a bar below them.
 
-use std::io::IsTerminal;
-use std::time::Duration;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use regard_train::fit::{Entry, Progress, Watch};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use regard_train::fit::{Entry, HeadMetrics, Progress, Watch};
+use super::panel::MEASURES;
+use super::speed;
 
-pub(crate) struct Terminal {
+pub(super) struct Lines {
     bar: Option<ProgressBar>,
     latest: Option<Progress>,
 }
 
-impl Terminal {
-    pub(crate) fn new(steps: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+impl Lines {
+    pub(super) fn new(steps: u64, with_bar: bool) -> Self {
+        let bar = with_bar.then(|| {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}");
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -29,7 +29,7 @@ impl Terminal {
     }
 }
 
-impl Watch for Terminal {
+impl Watch for Lines {
     fn step(&mut self, progress: &Progress) {
         self.latest = Some(*progress);
         if let Some(bar) = &self.bar {
@@ -40,11 +40,7 @@ impl Watch for Terminal {
 
     fn logged(&mut self, entry: &Entry) {
         let mut line = format!("step {:>6}  loss {:.4}", entry.step, entry.loss);
-        for (name, of) in [
-            ("previous", (|head| head.previous) as fn(&HeadMetrics) -> f32),
-            ("induction", |head| head.induction),
-            ("sharpest", |head| 1.0 - head.entropy),
-        ] {
+        for (name, of) in MEASURES {
             if let Some(head) = entry.heads.iter().max_by(|a, b| of(a).total_cmp(&of(b))) {
                 line.push_str(&format!("  {name} L{}.H{} {:.2}", head.layer, head.head, of(head)));
             }
@@ -58,9 +54,4 @@ impl Watch for Terminal {
     fn note(&mut self, note: &str) {
         self.line(note);
     }
-}
-
-fn speed(progress: &Progress) -> String {
-    let left = HumanDuration(Duration::from_secs_f64(progress.seconds_left.max(0.0)));
-    format!("loss {:.3}, {:.0} tokens/s, {left} left", progress.loss, progress.tokens_per_second)
 }
