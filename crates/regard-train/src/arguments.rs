@@ -8,6 +8,7 @@ use regard_train::export::Storage;
 use regard_train::fit::{Keeping, Recipe};
 use regard_train::model::{Architecture, Family};
 use regard_train::objective::{Mixture, Objective};
+use regard_train::step;
 
 /// Train a small Transformer through regard's attention and watch its heads form.
 #[derive(Debug, Parser)]
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Test what is said of attention: an experiment with its control and its limits
     Experiment(Experiment),
+    /// Time a training step by part, beside burn's own attention and PyTorch
+    Step(Step),
     /// Print generated sentences, as training sees them
     Sentences {
         /// How many
@@ -50,6 +53,71 @@ pub(crate) struct Evaluate {
     /// Write JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Step {
+    /// Layers
+    #[arg(long, default_value_t = 4)]
+    layers: usize,
+    /// Heads of each layer
+    #[arg(long, default_value_t = 6)]
+    heads: usize,
+    /// Numbers a token
+    #[arg(long, default_value_t = 192)]
+    dim: usize,
+    /// Tokens of the vocabulary
+    #[arg(long, default_value_t = 8192)]
+    vocab: usize,
+    /// Examples of a step
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Tokens of an example
+    #[arg(long, default_value_t = 64)]
+    seq_len: usize,
+    /// Steps of each way, in turn
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+    /// A Python with PyTorch, to make the same step with
+    #[arg(long, value_name = "PYTHON")]
+    torch: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Step {
+    /// What is to be timed.
+    pub(crate) fn sizes(&self) -> Result<step::Sizes, TrainError> {
+        let architecture = Architecture {
+            family: Family::Bert,
+            layers: self.layers,
+            heads: self.heads,
+            kv_heads: self.heads,
+            dim: self.dim,
+            inner_dim: 4 * self.dim,
+            vocabulary: self.vocab,
+            positions: self.seq_len,
+        };
+        architecture.check()?;
+        for (name, found, most) in [
+            ("--vocab", self.vocab, 1 << 20),
+            ("--batch", self.batch, 1 << 16),
+            ("--rounds", self.rounds, 1 << 20),
+        ] {
+            if found == 0 || found > most {
+                let expected = format!("1 to {most}");
+                return Err(TrainError::Option { name, expected, found: found.to_string() });
+            }
+        }
+        Ok(step::Sizes {
+            architecture,
+            batch_size: self.batch,
+            seq_len: self.seq_len,
+            rounds: self.rounds,
+            python: self.torch.clone(),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -1,6 +1,7 @@
 //! An evaluation as a page of text.
 
 use regard_train::evaluate::{Group, Report};
+use regard_train::step;
 
 pub(crate) fn render(report: &Report) -> String {
     let groups = [&report.unseen_pairs, &report.unseen_frames];
@@ -49,6 +50,38 @@ pub(crate) fn render(report: &Report) -> String {
         let (text, head) = (&one.text, &report.head);
         page.push_str(&format!("{text}: {head} it → {} {:.3}, {lift}\n", one.strongest, one.prob));
     }
+    page
+}
+
+/// What a step takes, as a page of text.
+pub(crate) fn step(report: &step::Report) -> String {
+    let step::Report { tokens, parameters, threads, rounds, .. } = report;
+    let mut page = format!(
+        "One step over {tokens} tokens, {parameters} parameters, {threads} threads; medians of {rounds}, in turn\n\n"
+    );
+    page.push_str(&format!(
+        "{:<10} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10}\n",
+        "attention", "forward", "backward", "update", "step, ms", "tokens/s", "attention"
+    ));
+    for way in &report.ways {
+        let cell = |seconds: Option<f64>| {
+            seconds.map_or("–".to_owned(), |seconds| format!("{:.1}", seconds * 1e3))
+        };
+        let share = report.attention_share(way.name).filter(|_| way.name == "regard" || way.name == "burn");
+        let share = share.map_or("–".to_owned(), |share| format!("{:.0} %", share * 100.0));
+        page.push_str(&format!(
+            "{:<10} {:>9} {:>9} {:>9} {:>9} {:>10.0} {share:>10}\n",
+            way.name,
+            cell(way.forward),
+            cell(way.backward),
+            cell(way.update),
+            cell(Some(way.step)),
+            *tokens as f64 / way.step,
+        ));
+    }
+    page.push_str(
+        "\nattention: the share of the step that goes when values are passed on as they are (none)\n",
+    );
     page
 }
 

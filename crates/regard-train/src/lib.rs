@@ -13,6 +13,7 @@ pub mod objective;
 pub mod random;
 pub mod sentences;
 pub mod split;
+pub mod step;
 pub mod vocabulary;
 
 pub use error::TrainError;

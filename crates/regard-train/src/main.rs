@@ -16,6 +16,7 @@ use regard_train::evaluate;
 use regard_train::experiments::{self, Experiment, Settings};
 use regard_train::fit::{self, Ending, Recipe};
 use regard_train::sentences::training_text;
+use regard_train::step;
 
 use arguments::{Cli, Command, Evaluate, Fit};
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Fit(options) => train(&options),
         Command::Evaluate(options) => evaluate_model(&options),
         Command::Experiment(options) => experiment(&options),
+        Command::Step(options) => time_step(&options),
         Command::Sentences { count, seed } => print_sentences(count, seed),
     };
     match done {
@@ -100,6 +102,17 @@ fn experiment(options: &arguments::Experiment) -> Result<ExitCode, TrainError> {
     let text = match options.json {
         true => serde_json::to_string_pretty(&report).expect("a report is JSON") + "\n",
         false => report.text(),
+    };
+    // A reader that has seen enough is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn time_step(options: &arguments::Step) -> Result<ExitCode, TrainError> {
+    let report = step::time(&options.sizes()?)?;
+    let text = match options.json {
+        true => serde_json::to_string_pretty(&report).expect("numbers are JSON") + "\n",
+        false => figures::step(&report),
     };
     // A reader that has seen enough is no failure.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -200,7 +200,8 @@ fn prepare(
 /// Parameters whose paths hold these are vectors.
 const VECTORS: [&str; 3] = ["bias", "gamma", "beta"];
 
-fn optimizer(weight_decay: f32) -> ModuleOptimizer {
+/// AdamW, with weight decay of matrices alone.
+pub(crate) fn optimizer(weight_decay: f32) -> ModuleOptimizer {
     let adamw = AdamWConfig::new().with_epsilon(1e-8);
     let vectors = ParamGroup::from_any_predicates(VECTORS.to_vec());
     let matrices = adamw.clone().with_weight_decay(weight_decay).init();
@@ -281,7 +282,7 @@ impl Run<'_> {
             let batch = self.examples.batch(number, recipe.batch_size);
             tokens += batch.lens.iter().sum::<usize>();
             let dropout = (recipe.dropout > 0.0).then_some((recipe.dropout, recipe.seed, number));
-            let mut pass = Pass { lens: &batch.lens, dropout, seen: None };
+            let mut pass = Pass { lens: &batch.lens, dropout, ..Pass::default() };
             let part = model.loss(&recipe.architecture, &batch, &mut pass, &self.device)?;
             let part = part.div_scalar(recipe.accumulation as f64);
             loss += f64::from(part.clone().into_scalar::<f32>());

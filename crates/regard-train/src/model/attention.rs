@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
+use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Tensor};
 use regard::position::RotaryPositions;
 use regard::{AttentionConfig, Dropout, Mask, QueryPosition};
 
-use super::{Architecture, Family, Pass};
+use super::{Architecture, Attention, Family, Pass};
 use crate::error::TrainError;
 use crate::random::{Purpose, number};
 
@@ -59,16 +60,39 @@ impl SelfAttention {
         if let Some(seen) = &mut pass.seen {
             seen.push([query.clone(), key.clone()]);
         }
-        let mask = match architecture.family {
-            Family::Bert => Mask::default(),
-            Family::Llama => Mask::causal(QueryPosition::TopLeft),
-        };
-        let mut config = AttentionConfig::new().with_mask(mask.with_key_lengths(pass.lens));
-        if let Some((rate, seed, step)) = pass.dropout {
-            config =
-                config.with_dropout(Dropout::new(rate, number(seed, Purpose::Dropout, step, layer as u64)));
+        let plain = pass.dropout.is_none()
+            && pass.lens.iter().all(|&len| len == seq_len)
+            && architecture.kv_heads == architecture.heads;
+        if pass.attention != Attention::Regard && !plain {
+            let problem =
+                "expected equal lengths, as many key heads as heads and no dropout for other attentions";
+            return Err(TrainError::Attention(problem.to_owned()));
         }
-        let output = regard_burn::attention(query, key, value, None, &config).map_err(failed)?;
+        let output = match pass.attention {
+            Attention::Regard => {
+                let config = config(architecture.family, layer, pass);
+                regard_burn::attention(query, key, value, None, &config).map_err(failed)?
+            }
+            Attention::Burn => {
+                let is_causal = architecture.family == Family::Llama;
+                let options = AttentionModuleOptions { is_causal, ..AttentionModuleOptions::default() };
+                burn::tensor::module::attention(query, key, value, None, None, options)
+            }
+            Attention::Nobody => value,
+        };
         Ok(self.output.forward(output.swap_dims(1, 2).reshape([batch_size, seq_len, architecture.dim])))
     }
+}
+
+/// What a family attends to, in the texts of a pass.
+fn config<'a>(family: Family, layer: usize, pass: &Pass<'a>) -> AttentionConfig<'a> {
+    let mask = match family {
+        Family::Bert => Mask::default(),
+        Family::Llama => Mask::causal(QueryPosition::TopLeft),
+    };
+    let mut config = AttentionConfig::new().with_mask(mask.with_key_lengths(pass.lens));
+    if let Some((rate, seed, step)) = pass.dropout {
+        config = config.with_dropout(Dropout::new(rate, number(seed, Purpose::Dropout, step, layer as u64)));
+    }
+    config
 }

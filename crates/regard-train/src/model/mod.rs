@@ -18,6 +18,18 @@ pub use attention::SelfAttention;
 pub use bert::{Bert, BertLayer};
 pub use llama::{Llama, LlamaLayer};
 
+/// Who computes attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attention {
+    /// [`regard_burn::attention`].
+    #[default]
+    Regard,
+    /// burn's own, to compare with; as for the next, lengths are equal, key heads as many as heads, and dropout is off.
+    Burn,
+    /// Nobody: each token's value is passed on, which shows what the rest costs.
+    Nobody,
+}
+
 /// What a forward pass is given besides tokens.
 #[derive(Debug, Default)]
 pub struct Pass<'a> {
@@ -25,6 +37,8 @@ pub struct Pass<'a> {
     pub lens: &'a [usize],
     /// Dropout of attention probabilities: its rate, and the seed and the step that decide which.
     pub dropout: Option<(f32, u64, u64)>,
+    /// Who computes attention.
+    pub attention: Attention,
     /// Receives each layer's queries and keys as they are scored, `[batch_size, heads, seq_len, head_dim]`.
     pub seen: Option<Vec<[Tensor<4>; 2]>>,
 }
