@@ -4,7 +4,7 @@ use regard_lens::probe::syntax::{Direction, SyntaxRow};
 
 use super::plain::Plain;
 use super::report::{Report, Table};
-use super::treebank::{NEIGHBOURS, Picks, SYNTACTIC, Treebank, head, looks, percent};
+use super::treebank::{NEIGHBOURS, Picks, SYNTACTIC, Treebank, control, head, looks, percent};
 use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
@@ -131,9 +131,6 @@ impl Found {
         for (at, row) in self.last().iter().enumerate() {
             let share = |share: Option<f64>| share.map_or("–".to_owned(), percent);
             let [near, middle, far] = row.head.by_distance.map(share);
-            // The neighbour is a fixed offset, and the nearest word of any part of speech.
-            let control =
-                |text: String| if row.relation == NEIGHBOURS { "by definition".to_owned() } else { text };
             table.rows.push(vec![
                 looks(row),
                 row.test_pairs.to_string(),
@@ -141,8 +138,8 @@ impl Found {
                 near,
                 middle,
                 far,
-                control(format!("{} ({:+})", percent(row.offset.test), row.offset.offset)),
-                control(percent(row.rule.test)),
+                control(row, format!("{} ({:+})", percent(row.offset.test), row.offset.offset)),
+                control(row, percent(row.rule.test)),
                 percent(self.most_untrained(at)),
                 self.half_learned(at).map_or("–".to_owned(), |step| step.to_string()),
             ]);

@@ -8,7 +8,7 @@ use regard_lens::probe::syntax::SyntaxRow;
 
 use super::plain::Plain;
 use super::report::{Report, Table};
-use super::treebank::{NEIGHBOURS, SYNTACTIC, Treebank, head, looks, percent};
+use super::treebank::{NEIGHBOURS, SYNTACTIC, Treebank, control, head, looks, percent};
 use super::{Note, Settings, data};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
@@ -18,7 +18,6 @@ const RELATIONS: [&str; 12] =
 /// The models, in the order of everything here.
 const NAMES: [&str; 3] = ["untrained", "plain", "restoration"];
 const UNTRAINED: usize = 0;
-const PLAIN: usize = 1;
 const RESTORATION: usize = 2;
 
 pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
@@ -67,8 +66,8 @@ fn syntax(
         let mut cells = vec![
             looks(row),
             row.test_pairs.to_string(),
-            format!("{} ({:+})", percent(row.offset.test), row.offset.offset),
-            percent(row.rule.test),
+            control(row, format!("{} ({:+})", percent(row.offset.test), row.offset.offset)),
+            control(row, percent(row.rule.test)),
         ];
         cells.extend(of_models.map(|row| head(&row.head)));
         table.rows.push(cells);
@@ -92,28 +91,30 @@ fn syntax(
         y: Axis::linear("right, per cent"),
         series,
     });
-    for model in [PLAIN, RESTORATION, UNTRAINED] {
-        let of = |is: &dyn Fn(&[&SyntaxRow; 3]) -> bool| {
-            relations.iter().filter(|row| is(row)).map(|row| looks(row[0])).collect::<Vec<_>>()
+    for (model, &name) in NAMES.iter().enumerate() {
+        let of = |is: &dyn Fn(&SyntaxRow) -> bool| {
+            relations.iter().filter(|row| is(row[model])).map(|row| looks(row[0])).collect::<Vec<_>>()
         };
-        let all = relations.len();
-        let syntactic = of(&|row| row[model].head.test >= row[model].offset.test + SYNTACTIC);
-        let says = format!(
-            "{}: a head is {:.0} points or more above the best fixed offset for {} of {all}: {}",
-            NAMES[model],
-            100.0 * SYNTACTIC,
-            syntactic.len(),
-            listed(&syntactic)
+        let syntactic = of(&|row| row.head.test >= row.offset.test + SYNTACTIC);
+        let found = format!("{} of {}: {}", syntactic.len(), relations.len(), listed(&syntactic));
+        let above = format!("{:.0} points or more above the best fixed offset", 100.0 * SYNTACTIC);
+        if model == UNTRAINED {
+            report
+                .find(syntactic.is_empty(), format!("{name}: no head is {above}, for any relation: {found}"));
+            continue;
+        }
+        report.find(
+            !syntactic.is_empty(),
+            format!("{name}: there are relations for which a head is {above}: {found}"),
         );
-        report.find(!syntactic.is_empty(), says);
-        let best = of(&|row| row[model].wins == ["head"]);
-        let says = format!(
-            "{}: a head is right more often than both the best offset and the nearest word of the right part of speech, by more than chance, for {} of {all}: {}",
-            NAMES[model],
-            best.len(),
-            listed(&best)
+        let best = of(&|row| row.wins == ["head"]);
+        let found = format!("{} of {}: {}", best.len(), relations.len(), listed(&best));
+        report.find(
+            !best.is_empty(),
+            format!(
+                "{name}: there are relations for which a head is right more often than the best offset and than the nearest word of the right part of speech, by more than chance: {found}"
+            ),
         );
-        report.find(!best.is_empty(), says);
     }
     Ok(())
 }
@@ -171,13 +172,7 @@ fn coreference(
     };
     let restoration = &found[RESTORATION];
     for rival in &restoration.rivals {
-        let name = match rival.name {
-            "nearest" => "nearest mention",
-            "first_of_sentence" => "first mention of the sentence (where English has its subject)",
-            "same_pronoun" => "nearest pronoun of the same kind, else nearest mention",
-            other => other,
-        };
-        add(name, restoration.test_pronouns, rival);
+        add(called(rival), restoration.test_pronouns, rival);
     }
     let name = |rival: &Rival| format!("L{}.H{}", rival.layer.unwrap_or(0), rival.head.unwrap_or(0));
     for (found, model) in found.iter().zip(NAMES) {
@@ -192,29 +187,44 @@ fn coreference(
         add(&name, restoration.test_pronouns, head);
     }
     report.tables.push(table);
-    for model in [PLAIN, RESTORATION, UNTRAINED] {
-        let found = &found[model];
+    for (model, (found, name)) in found.iter().zip(NAMES).enumerate() {
         let best = found.heads.first().map_or(0.0, |head| head.test);
         let gain = found.gain_interval.map_or(String::new(), |gain| {
             format!(" ({:+.0} to {:+.0} points)", 100.0 * gain.low, 100.0 * gain.high)
         });
+        let figures = format!("{} % to {} %{gain}", percent(best), percent(found.rivals[0].test));
+        let gains = found.gain_interval.is_some_and(|gain| gain.low > 0.0);
+        if model == UNTRAINED {
+            let says = format!(
+                "{name}: no head finds antecedents more often than the nearest mention does: {figures}"
+            );
+            report.find(!gains, says);
+            continue;
+        }
         report.find(
-            found.gain_interval.is_some_and(|gain| gain.low > 0.0),
-            format!(
-                "{}: its best head finds antecedents more often than the nearest mention does, {} % to {} %{gain}",
-                NAMES[model],
-                percent(best),
-                percent(found.rivals[0].test)
-            ),
+            gains,
+            format!("{name}: a head finds antecedents more often than the nearest mention does: {figures}"),
         );
+        let rule = found.rivals.iter().fold(&found.rivals[0], |a, b| if b.test > a.test { b } else { a });
         report.find(
             found.wins == "head",
             format!(
-                "{}: no rule without a model finds them more often than that head; best is {}",
-                NAMES[model],
-                if found.wins == "head" { "the head" } else { found.wins }
+                "{name}: that head finds them more often than any rule without a model: {} % to {} % (the best rule: {})",
+                percent(best),
+                percent(rule.test),
+                called(rule)
             ),
         );
     }
     Ok(())
+}
+
+/// What a rule without a model is called in a table.
+fn called(rule: &Rival) -> &'static str {
+    match rule.name {
+        "nearest" => "nearest mention",
+        "first_of_sentence" => "first mention of the sentence (where English has its subject)",
+        "same_pronoun" => "nearest pronoun of the same kind, else nearest mention",
+        other => other,
+    }
 }

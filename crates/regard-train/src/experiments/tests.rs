@@ -168,7 +168,11 @@ fn treebank__neighbours__are_found_by_the_fixed_offset_always_and_long_sentences
     let settings = settings(&folder);
     let model = Model::untrained_builtin(1).unwrap();
     let treebank = Treebank::for_models(&settings, &[&model]).unwrap();
-    assert!(treebank.sizes().contains("5 sentences choose, 5 report, 2 are too long"), "{}", treebank.sizes());
+    assert!(
+        treebank.sizes().contains("5 sentences choose, 5 report, 2 are too long"),
+        "{}",
+        treebank.sizes()
+    );
     let picks = treebank.picks(&model, "it", &mut |_| ()).unwrap();
     let rows = treebank.rows(&picks, &[NEIGHBOURS, "obj"]);
     let found: Vec<_> = rows.iter().map(|row| (looks(row), row.test_pairs, row.offset.offset)).collect();
@@ -196,7 +200,8 @@ fn emergence__made_up_novel__is_trained_once_and_looked_at_by_step() {
     let settings = settings(&folder);
     let run = || {
         let mut notes = Vec::new();
-        let report = Experiment::named("emergence").unwrap().run(&settings, &mut |note| notes.push(note.to_owned()));
+        let report =
+            Experiment::named("emergence").unwrap().run(&settings, &mut |note| notes.push(note.to_owned()));
         (report.unwrap(), notes)
     };
     let (report, notes) = run();
@@ -246,7 +251,10 @@ fn agreement__models_that_are_not_here__are_named_with_what_fetches_them() {
     let column = |name: &str| heads.columns.iter().position(|column| column == name).unwrap();
     for row in &heads.rows[..2] {
         // The subject is the first noun by construction, and never the nearest to the verb.
-        assert_eq!((row[column("first noun")].as_str(), row[column("nearest noun")].as_str()), ("100.0", "0.0"));
+        assert_eq!(
+            (row[column("first noun")].as_str(), row[column("nearest noun")].as_str()),
+            ("100.0", "0.0")
+        );
         assert!(row[column("untrained")].parse::<f64>().is_ok());
     }
     fs::remove_dir_all(folder).unwrap();

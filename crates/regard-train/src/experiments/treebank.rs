@@ -87,7 +87,7 @@ fn in_order(sentences: &[UdSentence]) -> Vec<UdSentence> {
     sentences
 }
 
-/// Who looks at whom, as in `det → noun's`: `relation, from the dependent` or back.
+/// Who looks at whom, as in `det, dependent to head`.
 pub(super) fn looks(row: &SyntaxRow) -> String {
     match (row.relation.as_str(), row.direction) {
         (NEIGHBOURS, Direction::DependentToHead) => "previous word".to_owned(),
@@ -100,6 +100,11 @@ pub(super) fn looks(row: &SyntaxRow) -> String {
 /// A share in per cent.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
+}
+
+/// What a rule without a model finds; a neighbour is a fixed offset, and the nearest word of any part of speech.
+pub(super) fn control(row: &SyntaxRow, found: String) -> String {
+    if row.relation == NEIGHBOURS { "by definition".to_owned() } else { found }
 }
 
 /// A head's share with the interval, and its name, as in `83.1 (82–84) L1.H2`.
