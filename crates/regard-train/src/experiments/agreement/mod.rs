@@ -5,7 +5,7 @@ mod subject;
 
 use regard_lens::probe::agreement::{Item, MAX_ATTRACTORS, generate_congruent_items, generate_items};
 
-use self::subject::{Loaded, Measured, Source};
+use self::subject::{Measured, Source};
 use super::plain::Plain;
 use super::report::{Report, Table};
 use super::treebank::percent;
@@ -49,12 +49,12 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     for source in &sources {
         let name = source.name().to_owned();
         found.push(match source.load(settings)? {
-            Loaded::Here(model) => {
+            Ok(model) => {
                 note(&format!("{name}: verbs, heads, heads taken away"));
                 let untrained = || source.untrained(settings);
                 (name, Ok(Measured::new(&model, untrained, &sentences, settings)?))
             }
-            Loaded::NotHere(why) => {
+            Err(why) => {
                 note(&format!("{name}: not here: {why}"));
                 (name, Err(why))
             }

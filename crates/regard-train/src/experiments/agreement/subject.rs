@@ -26,12 +26,6 @@ pub(super) enum Source<'a> {
     },
 }
 
-/// A model, or why there is none.
-pub(super) enum Loaded {
-    Here(Model),
-    NotHere(String),
-}
-
 impl Source<'_> {
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -41,19 +35,20 @@ impl Source<'_> {
         }
     }
 
-    pub(super) fn load(&self, settings: &Settings) -> Result<Loaded, TrainError> {
-        Ok(Loaded::Here(match self {
+    /// The model, or why it is not here.
+    pub(super) fn load(&self, settings: &Settings) -> Result<Result<Model, String>, TrainError> {
+        Ok(Ok(match self {
             Self::BuiltIn => Model::builtin()?,
             Self::Plain(plain) => plain.model()?,
             Self::Folder { name, fetch } => {
                 let path = settings.models.join(name);
                 if !path.is_dir() {
-                    return Ok(Loaded::NotHere(format!("no {}; {fetch} fetches it", path.display())));
+                    return Ok(Err(format!("no {}; {fetch} fetches it", path.display())));
                 }
                 match Model::load(&path) {
                     // A build without GGUF.
                     Err(error @ LensError::ForeignFormat { .. }) => {
-                        return Ok(Loaded::NotHere(error.to_string()));
+                        return Ok(Err(error.to_string()));
                     }
                     model => model?,
                 }
