@@ -113,6 +113,16 @@ fn fit__other_options_in_the_same_directory__is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn fit__fewer_positions_than_the_probe_has_tokens__trains() {
+    let mut recipe = recipe(Objective::Restore);
+    recipe.architecture.positions = 32;
+    let out = folder("few-positions");
+    assert_eq!(run(&recipe, &out, 0).unwrap(), Ending::Finished);
+    let log = fs::read_to_string(out.join("log.jsonl")).unwrap();
+    assert!(log.lines().count() > 1 && !log.contains("null"), "{log}");
+}
+
+#[test]
 fn fit__model_of_the_lens__loads_what_was_trained() {
     let out = folder("lens");
     run(&recipe(Objective::Restore), &out, 0).unwrap();

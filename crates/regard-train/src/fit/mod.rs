@@ -148,7 +148,7 @@ pub fn fit(
     let device = Device::flex().autodiff();
     let run = Run { recipe: &recipe, keeping, examples: &examples, vocabulary: &vocabulary, device };
     let probe =
-        Probe::new(examples.batch(u64::MAX, 16), vocabulary.size(), vocabulary.special(), recipe.seed);
+        Probe::new(examples.batch(u64::MAX, 16), &recipe.architecture, vocabulary.special(), recipe.seed);
     let model = match run.train(&probe, stop, watch)? {
         Ok(model) => model,
         Err(step) => return Ok(Ending::Stopped { step }),
