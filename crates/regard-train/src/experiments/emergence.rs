@@ -86,7 +86,7 @@ impl Found {
         columns.extend(names.iter().map(String::as_str));
         let mut table = Table::new(
             &format!(
-                "How often the best head is right, in per cent. {}; {}. Loss: mean of the {} steps before, in nats a label",
+                "How often the best head is right, in per cent. {}; {}. Loss: mean of {} steps, in nats a label",
                 treebank.sizes(),
                 plain.made(),
                 plain.log_every()
@@ -103,7 +103,7 @@ impl Found {
         table.rows.push(untrained);
         let log = plain.log()?;
         for (step, rows) in &self.by_step {
-            let loss = log.iter().find(|entry| entry.step == *step);
+            let loss = log.iter().rfind(|entry| entry.step <= *step);
             let loss = loss.map_or("–".to_owned(), |entry| format!("{:.3}", entry.loss));
             let mut cells = vec![step.to_string(), loss];
             cells.extend(rows.iter().map(|row| percent(row.head.test)));

@@ -12,14 +12,23 @@ use crate::fit::{self, Entry, Keeping, Log, Progress, Recipe, Watch};
 use crate::model::{Architecture, Family};
 use crate::objective::{Mixture, Objective};
 
-/// The first step after which the model is kept; then each twice as many.
-const FIRST_KEPT: u64 = 8;
+/// After which steps the model is kept: the first, and how many while steps double.
+#[derive(Debug, Clone, Copy)]
+struct Spacing {
+    first: u64,
+    a_doubling: i32,
+}
+
+const QUICK: Spacing = Spacing { first: 8, a_doubling: 1 };
+// Heads form within less than a doubling.
+const FULL: Spacing = Spacing { first: 64, a_doubling: 4 };
 
 /// The model, and what it was on the way.
 #[derive(Debug)]
 pub(super) struct Plain {
     dir: PathBuf,
     recipe: Recipe,
+    spacing: Spacing,
 }
 
 impl Plain {
@@ -28,7 +37,8 @@ impl Plain {
         let recipe = recipe(settings);
         let form = if settings.quick { "-quick" } else { "" };
         let dir = settings.keep.join(format!("regard-plain{form}-seed-{}", settings.seed));
-        let plain = Self { dir, recipe };
+        let spacing = if settings.quick { QUICK } else { FULL };
+        let plain = Self { dir, recipe, spacing };
         if !fit::is_finished(&plain.recipe, &plain.dir)? {
             let keeping = Keeping {
                 out: plain.dir.clone(),
@@ -45,9 +55,11 @@ impl Plain {
 
     /// The steps after which the model was kept, the last one included.
     pub(super) fn kept(&self) -> Vec<u64> {
-        let mut steps: Vec<u64> = std::iter::successors(Some(FIRST_KEPT), |step| Some(2 * step))
-            .take_while(|&step| step < self.recipe.steps)
-            .collect();
+        let Spacing { first, a_doubling } = self.spacing;
+        let step = |number: i32| {
+            (first as f64 * 2.0f64.powf(f64::from(number) / f64::from(a_doubling))).round() as u64
+        };
+        let mut steps: Vec<u64> = (0..).map(step).take_while(|&step| step < self.recipe.steps).collect();
         steps.push(self.recipe.steps);
         steps
     }
@@ -74,7 +86,7 @@ impl Plain {
 
     /// Over how many steps a loss of the log is a mean.
     pub(super) fn log_every(&self) -> u64 {
-        (self.recipe.steps / 128).max(FIRST_KEPT)
+        self.spacing.first
     }
 
     /// How it was made, in words.
