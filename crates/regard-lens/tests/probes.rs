@@ -106,6 +106,32 @@ fn smollm2__repeated_random_tokens__have_the_induction_heads_that_it_is_known_fo
     assert!(found.verification.max_abs_error < 1e-4, "{:?}", found.verification);
 }
 
+#[cfg(feature = "gguf")]
+#[test]
+fn smollm2__verbs__are_those_of_the_probe_and_not_told_without_heads() {
+    use regard_lens::Interventions;
+    use regard_lens::probe::agreement::{generate_items, probe_agreement, probe_verbs};
+    use regard_lens::view::HeadId;
+
+    let Some(model) = model("SmolLM2-135M-Instruct") else { return };
+    let quiet = |_: usize, _: usize| ();
+    let items: Vec<_> = generate_items(3).into_iter().step_by(9).collect();
+    let whole = probe_verbs(&model, &items, &Interventions::new(), &quiet).unwrap();
+    let probe = probe_agreement(&model, &items, &quiet).unwrap();
+    for (kind, share) in probe.verbs.unwrap().into_iter().enumerate() {
+        let of_kind = || items.iter().zip(&whole).filter(|(item, _)| item.attractors.len() == kind);
+        let right = of_kind().filter(|(_, right)| **right == Some(true)).count();
+        assert_eq!(share, Some(right as f64 / of_kind().count() as f64), "{kind} attractors");
+    }
+    let right = |answers: &[Option<bool>]| answers.iter().filter(|answer| **answer == Some(true)).count();
+    assert!(right(&whole) * 4 > items.len() * 3, "{whole:?}");
+    let info = model.info();
+    let all = (0..info.layers).flat_map(|layer| (0..info.heads).map(move |head| HeadId { layer, head }));
+    let without = Interventions::without(&all.collect::<Vec<_>>());
+    let none = probe_verbs(&model, &items, &without, &quiet).unwrap();
+    assert!(right(&none) < right(&whole), "{none:?}");
+}
+
 #[test]
 fn untrained__same_seed__is_the_same_model_and_another_seed_another() {
     let dir = common::tiny::TempDir::new();

@@ -217,13 +217,16 @@ pub(crate) struct Fit {
     /// What is shown on stderr; auto is a dashboard on a terminal that has room for it, a bar on another, lines elsewhere
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) show: Show,
+    /// Steps after which the model is also written as it is then, into OUT/step-N
+    #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
+    snapshots: Vec<u64>,
     /// Store the finished model in 16 bits a number
     #[arg(long)]
     half: bool,
 }
 
 const EXPERIMENTS: &str = "\
-Experiments: order, scale, multihead, recall, copy, distance, induction.
+Experiments: order, scale, multihead, recall, copy, distance, induction, emergence, heads, agreement.
 A run that was stopped goes on with the same command. docs/claims.md says what came out.";
 
 #[derive(Debug, Args)]
@@ -237,12 +240,34 @@ pub(crate) struct Experiment {
     /// Decides every random number
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Write NAME.json, NAME.md and charts (SVG) here
+    /// Write NAME.json, NAME.md and charts (SVG) here; a run that is not finished is kept here, and the model that
+    /// emergence trains, which heads and agreement look at too
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Folders with ud-english-ewt (emergence, heads), litbank-train (emergence, heads, agreement) and litbank-coref
+    /// (heads), looked through in this order [default: $REGARD_DATA, then target]
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    pub(crate) data: Vec<PathBuf>,
+    /// The folder in which agreement finds all-MiniLM-L6-v2 and SmolLM2-135M-Instruct, if they are there
+    #[arg(long, value_name = "DIR", default_value = "models")]
+    pub(crate) models: PathBuf,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Experiment {
+    /// Where texts of others are looked for.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        if !self.data.is_empty() {
+            return self.data.clone();
+        }
+        std::env::var_os("REGARD_DATA")
+            .map(PathBuf::from)
+            .into_iter()
+            .chain([PathBuf::from("target")])
+            .collect()
+    }
 }
 
 impl Fit {
@@ -287,6 +312,7 @@ impl Fit {
             out: self.out.clone(),
             log_every: self.log_every,
             checkpoint_every: self.checkpoint_every,
+            snapshots: self.snapshots.clone(),
             storage: if self.half { Storage::F16 } else { Storage::F32 },
         };
         Ok((recipe, keeping))

@@ -94,7 +94,13 @@ fn evaluate_model(options: &Evaluate) -> Result<ExitCode, TrainError> {
 fn experiment(options: &arguments::Experiment) -> Result<ExitCode, TrainError> {
     let experiment = Experiment::named(&options.name)?;
     let keep = options.out.clone().unwrap_or_else(std::env::temp_dir);
-    let settings = Settings { quick: options.quick, seed: options.seed, keep };
+    let settings = Settings {
+        quick: options.quick,
+        seed: options.seed,
+        keep,
+        data: options.folders(),
+        models: options.models.clone(),
+    };
     let report = experiment.run(&settings, &mut |note| eprintln!("{}: {note}", experiment.name))?;
     if let Some(dir) = &options.out {
         experiments::write(&report, dir)?;

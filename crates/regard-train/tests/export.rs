@@ -42,7 +42,8 @@ fn trained(name: &str, objective: Objective, architecture: Architecture) -> Path
         dropout: 0.0,
         seed: 1,
     };
-    let keeping = Keeping { out: out.clone(), log_every: 1, checkpoint_every: 1, storage: Storage::F32 };
+    let (snapshots, storage) = (Vec::new(), Storage::F32);
+    let keeping = Keeping { out: out.clone(), log_every: 1, checkpoint_every: 1, snapshots, storage };
     fit(&Documents::default(), &recipe, &keeping, &AtomicBool::new(false), &mut Silence).unwrap();
     out
 }

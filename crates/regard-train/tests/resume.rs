@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use regard_train::TrainError;
 use regard_train::corpus::Documents;
 use regard_train::export::Storage;
-use regard_train::fit::{Ending, Entry, Keeping, Progress, Recipe, Watch, fit};
+use regard_train::fit::{Ending, Entry, Keeping, Progress, Recipe, Watch, fit, is_finished, snapshot};
 use regard_train::model::{Architecture, Family};
 use regard_train::objective::{Mixture, Objective};
 
@@ -68,7 +68,8 @@ fn run(recipe: &Recipe, out: &Path, stop_after: u64) -> Result<Ending, TrainErro
     let stop = AtomicBool::new(false);
     let mut watch = StopAfter { step: stop_after, stop: &stop };
     let out = out.to_owned();
-    let keeping = Keeping { out, log_every: 3, checkpoint_every: 2, storage: Storage::F32 };
+    let (snapshots, storage) = (vec![3, recipe.steps], Storage::F32);
+    let keeping = Keeping { out, log_every: 3, checkpoint_every: 2, snapshots, storage };
     fit(&Documents::default(), recipe, &keeping, &stop, &mut watch)
 }
 
@@ -88,6 +89,13 @@ fn fit__stopped_and_taken_up_again__gives_the_bits_of_an_uninterrupted_run() {
             let (whole, parts) = (fs::read(whole.join(file)).unwrap(), fs::read(parts.join(file)).unwrap());
             assert!(whole == parts, "{objective:?}: {file} differs");
         }
+        let weights = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
+        for step in [3, recipe.steps] {
+            let (whole, parts) = (snapshot(&whole, step), snapshot(&parts, step));
+            assert!(weights(&whole) == weights(&parts), "{objective:?}: the model of step {step} differs");
+        }
+        assert_ne!(weights(&snapshot(&whole, 3)), weights(&whole));
+        assert_eq!(weights(&snapshot(&whole, recipe.steps)), weights(&whole));
     }
 }
 
@@ -99,7 +107,19 @@ fn fit__other_options_in_the_same_directory__is_refused_and_changes_nothing() {
     let other = Recipe { seed: 6, ..recipe.clone() };
     let error = run(&other, &out, 0).unwrap_err();
     assert!(error.to_string().contains("another run has begun here"), "{error}");
+    assert!(is_finished(&other, &out).is_err() && !is_finished(&recipe, &out).unwrap());
     assert_eq!(run(&recipe, &out, 0).unwrap(), Ending::Finished);
+    assert!(is_finished(&recipe, &out).unwrap());
+}
+
+#[test]
+fn fit__fewer_positions_than_the_probe_has_tokens__trains() {
+    let mut recipe = recipe(Objective::Restore);
+    recipe.architecture.positions = 32;
+    let out = folder("few-positions");
+    assert_eq!(run(&recipe, &out, 0).unwrap(), Ending::Finished);
+    let log = fs::read_to_string(out.join("log.jsonl")).unwrap();
+    assert!(log.lines().count() > 1 && !log.contains("null"), "{log}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Interval {
 
 /// The interval of Σ gains / Σ counts, whole sentences (or books) being drawn: `[gain, count]` of each. `None`
 /// without counts.
-pub(super) fn interval(groups: &[[i64; 2]], seed: u64) -> Option<Interval> {
+pub fn interval(groups: &[[i64; 2]], seed: u64) -> Option<Interval> {
     let groups: Vec<[i64; 2]> = groups.iter().copied().filter(|[_, count]| *count > 0).collect();
     if groups.is_empty() {
         return None;

@@ -29,9 +29,11 @@ pub(super) struct Look {
 
 /// What the model says in the pronoun's place.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Said {
-    pub(super) first: bool,
-    pub(super) above: bool,
+pub(crate) struct Said {
+    /// The antecedent is the likeliest word of the vocabulary.
+    pub(crate) first: bool,
+    /// It is likelier than the other noun.
+    pub(crate) above: bool,
 }
 
 /// A text's tokens, and those that matter.

@@ -16,7 +16,7 @@ use crate::error::TrainError;
 use crate::sentences::templates::Part;
 use crate::sentences::{Frames, MinimalPair, Text, minimal_pairs};
 
-use measure::{Measured, measure, restored};
+use measure::{Measured, Said, measure, restored};
 pub use share::Share;
 
 /// The sentences that nothing is trained on and everyone knows, and the noun that `it` stands for.
@@ -241,15 +241,23 @@ fn group(model: &Model, head: HeadId, pairs: &[MinimalPair]) -> Result<Group, Tr
     })
 }
 
-/// `None` if there is nothing to be said of one of the texts.
+/// What the model says in each text's place of the pronoun, with some heads changed; `None` if there is nothing to be
+/// said of one of the texts.
+pub(crate) fn said(
+    model: &Model,
+    texts: &[&Text],
+    changed: &Interventions,
+) -> Result<Option<Vec<Said>>, TrainError> {
+    let found = texts.par_iter().map(|text| restored(model, text, changed)).collect::<Result<Vec<_>, _>>()?;
+    Ok(found.into_iter().collect())
+}
+
 fn restored_all(
     model: &Model,
     texts: &[&Text],
     changed: &Interventions,
 ) -> Result<Option<Restored>, TrainError> {
-    let found = texts.par_iter().map(|text| restored(model, text, changed)).collect::<Result<Vec<_>, _>>()?;
-    let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
-    Ok(Some(Restored {
+    Ok(said(model, texts, changed)?.map(|found| Restored {
         first: Share::of(found.iter().map(|one| one.first)),
         above: Share::of(found.iter().map(|one| one.above)),
     }))

@@ -21,6 +21,11 @@ impl Share {
             count += usize::from(case);
             of += 1;
         }
+        Self::new(count, of)
+    }
+
+    /// So many of so many.
+    pub fn new(count: usize, of: usize) -> Self {
         Self { count, of, interval: wilson(count as f64, of as f64) }
     }
 

@@ -1,15 +1,22 @@
 //! What is said of attention, each claim with an experiment, a control and its limits.
 
+mod agreement;
 mod copy;
+mod data;
 mod distance;
+mod emergence;
+mod heads;
 mod induction;
 mod multihead;
 mod network;
 mod order;
+mod plain;
+mod pruning;
 mod recall;
 mod report;
 mod rivals;
 mod scale;
+mod treebank;
 mod trial;
 
 use std::fs;
@@ -28,8 +35,12 @@ pub struct Settings {
     pub quick: bool,
     /// Decides every random number.
     pub seed: u64,
-    /// Where finished parts of a long experiment are kept until it ends.
+    /// Where finished parts of a long experiment are kept until it ends, and the model of `emergence` for others.
     pub keep: PathBuf,
+    /// Folders in which texts of others are looked for, one after the other.
+    pub data: Vec<PathBuf>,
+    /// The folder with models of others.
+    pub models: PathBuf,
 }
 
 /// Is told how far an experiment is.
@@ -81,6 +92,21 @@ pub const EXPERIMENTS: &[Experiment] = &[
         name: "induction",
         claim: "two layers of attention learn to continue a repeated sequence, by a head that looks after the earlier copy; one layer cannot",
         run: induction::run,
+    },
+    Experiment {
+        name: "emergence",
+        claim: "heads of a plain masked language model come to find neighbours and relations of syntax, which nothing asks them for",
+        run: emergence::run,
+    },
+    Experiment {
+        name: "heads",
+        claim: "heads of the built-in model find relations of syntax and antecedents of pronouns where rules without a model and untrained heads do not",
+        run: heads::run,
+    },
+    Experiment {
+        name: "agreement",
+        claim: "a head looks from the verb at its subject, past nouns of the other number, and the model needs it to say is or are",
+        run: agreement::run,
     },
 ];
 

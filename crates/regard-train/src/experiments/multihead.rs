@@ -1,4 +1,5 @@
-//! Heads side by side: two things asked for at once, and what one softmax can say of them.
+//! Heads side by side: two things asked for at once, and what one softmax can say of them; and which of its heads a
+//! finished model needs.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -9,7 +10,7 @@ use regard_burn::{MultiHeadAttention, MultiHeadAttentionConfig};
 
 use super::report::{Report, Table};
 use super::scale::spread;
-use super::{Note, Settings};
+use super::{Note, Settings, pruning};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
 use crate::fit::{Schedule, clip};
@@ -104,7 +105,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     report.limits.push(
         "values are continuous and independent; where values come from a few words, unequal weights of one softmax can be told apart and one head may do; so may a second layer",
     );
-    Ok(())
+    pruning::run(settings, report, note)
 }
 
 struct Trained {

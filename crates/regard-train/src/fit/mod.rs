@@ -69,8 +69,15 @@ pub struct Keeping {
     pub log_every: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
+    /// Steps after which the model is also written as it is then, each time into a directory of its own ([`snapshot`]).
+    pub snapshots: Vec<u64>,
     /// How the result is stored.
     pub storage: Storage,
+}
+
+/// Where a run's model of an earlier step lies, if it was asked for.
+pub fn snapshot(out: &Path, step: u64) -> PathBuf {
+    out.join(format!("step-{step}"))
 }
 
 /// How far a run is.
@@ -138,9 +145,10 @@ pub fn fit(
     let corpus = Corpus::new(documents, &vocabulary)?;
     watch.note(&format!("{} tokens of text, {} in the vocabulary", corpus.tokens.len(), vocabulary.size()));
     let examples = Examples::new((&vocabulary, &corpus), recipe.objective, recipe.mixture, recipe.seed)?;
-    let run = Run { recipe: &recipe, keeping, examples: &examples, device: Device::flex().autodiff() };
+    let device = Device::flex().autodiff();
+    let run = Run { recipe: &recipe, keeping, examples: &examples, vocabulary: &vocabulary, device };
     let probe =
-        Probe::new(examples.batch(u64::MAX, 16), vocabulary.size(), vocabulary.special(), recipe.seed);
+        Probe::new(examples.batch(u64::MAX, 16), &recipe.architecture, vocabulary.special(), recipe.seed);
     let model = match run.train(&probe, stop, watch)? {
         Ok(model) => model,
         Err(step) => return Ok(Ending::Stopped { step }),
@@ -150,6 +158,30 @@ pub fn fit(
     Ok(Ending::Finished)
 }
 
+/// Whether a run with this recipe has ended in a directory: its model is there.
+///
+/// # Errors
+/// [`TrainError::BadFile`] if a run with another recipe has begun there; [`TrainError::File`].
+pub fn is_finished(recipe: &Recipe, out: &Path) -> Result<bool, TrainError> {
+    Ok(has_begun(recipe, out)? && out.join("model.safetensors").exists())
+}
+
+/// Whether a run with this recipe has begun in a directory.
+fn has_begun(recipe: &Recipe, out: &Path) -> Result<bool, TrainError> {
+    let path = out.join(RECIPE);
+    if !path.exists() {
+        return Ok(false);
+    }
+    let text = fs::read_to_string(&path).map_err(TrainError::file(&path))?;
+    let found: Recipe =
+        serde_json::from_str(&text).map_err(|error| TrainError::bad(&path, error.to_string()))?;
+    if found == *recipe {
+        return Ok(true);
+    }
+    let problem = "another run has begun here, with other options; give the same ones or another --out";
+    Err(TrainError::bad(&path, problem))
+}
+
 /// The tokenizer of a run that is taken up again, or a new one.
 fn prepare(
     documents: &Documents,
@@ -157,16 +189,7 @@ fn prepare(
     out: &Path,
     watch: &mut dyn Watch,
 ) -> Result<Vocabulary, TrainError> {
-    let path = out.join(RECIPE);
-    if path.exists() {
-        let text = fs::read_to_string(&path).map_err(TrainError::file(&path))?;
-        let found: Recipe =
-            serde_json::from_str(&text).map_err(|error| TrainError::bad(&path, error.to_string()))?;
-        if found != *recipe {
-            let problem =
-                "another run has begun here, with other options; give the same ones or another --out";
-            return Err(TrainError::bad(&path, problem));
-        }
+    if has_begun(recipe, out)? {
         return Vocabulary::load(&out.join(TOKENIZER));
     }
     recipe.architecture.check()?;
@@ -193,7 +216,7 @@ fn prepare(
     fs::rename(&partial, &tokenizer).map_err(TrainError::file(&tokenizer))?;
     // Last: with a recipe the directory counts as begun.
     let text = serde_json::to_string_pretty(recipe).expect("a recipe is JSON");
-    export::put(&path, text.as_bytes())?;
+    export::put(&out.join(RECIPE), text.as_bytes())?;
     Ok(vocabulary)
 }
 
@@ -212,6 +235,7 @@ struct Run<'a> {
     recipe: &'a Recipe,
     keeping: &'a Keeping,
     examples: &'a Examples<'a>,
+    vocabulary: &'a Vocabulary,
     device: Device,
 }
 
@@ -260,6 +284,9 @@ impl Run<'_> {
                 log.add(&entry)?;
                 watch.logged(&entry);
             }
+            if self.keeping.snapshots.contains(&state.step) {
+                self.write_snapshot(&model, state.step)?;
+            }
             let stopped = stop.load(Ordering::Relaxed);
             if done || stopped || state.step.is_multiple_of(self.keeping.checkpoint_every) {
                 state.log_bytes = log.sync()?;
@@ -270,6 +297,12 @@ impl Run<'_> {
             }
         }
         Ok(Ok(model))
+    }
+
+    fn write_snapshot(&self, model: &Model, step: u64) -> Result<(), TrainError> {
+        let dir = snapshot(&self.keeping.out, step);
+        fs::create_dir_all(&dir).map_err(TrainError::file(&dir))?;
+        export::write(&dir, &self.recipe.architecture, model, self.vocabulary, self.keeping.storage)
     }
 
     /// Loss and gradients of a step, and how many tokens were read for them.

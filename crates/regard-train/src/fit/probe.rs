@@ -13,7 +13,7 @@ use crate::objective::{Batch, Example};
 use crate::random::{Purpose, rng};
 use crate::vocabulary::Special;
 
-/// Tokens of the repeated sequences, each twice in a row.
+/// Tokens of the repeated sequences, each twice in a row; fewer where the model takes none so long.
 const REPEATED: usize = 16;
 const SEQUENCES: u64 = 8;
 
@@ -23,23 +23,28 @@ const SEQUENCES: u64 = 8;
 pub struct Probe {
     text: Batch,
     repeated: Batch,
+    /// Tokens of a sequence that is repeated.
+    repeated_len: usize,
 }
 
 impl Probe {
-    /// A probe of examples as they are read, and of random tokens of the vocabulary.
-    pub fn new(text: Batch, vocabulary: usize, special: Special, seed: u64) -> Self {
+    /// A probe of examples as they are read by a model of some sizes, and of random tokens of its vocabulary.
+    pub fn new(text: Batch, architecture: &Architecture, special: Special, seed: u64) -> Self {
+        let Architecture { vocabulary, positions, .. } = *architecture;
+        let repeated_len = REPEATED.min(positions.saturating_sub(1) / 2);
         let example = |index| {
             let mut rng = rng(seed, Purpose::Experiment, 0, index);
             let least =
                 [special.pad, special.first, special.last, special.mask].into_iter().max().unwrap_or(0) + 1;
-            let once: Vec<u32> =
-                (0..REPEATED).map(|_| rng.u32(least..vocabulary.max(least as usize + 1) as u32)).collect();
+            let once: Vec<u32> = (0..repeated_len)
+                .map(|_| rng.u32(least..vocabulary.max(least as usize + 1) as u32))
+                .collect();
             let tokens =
                 [special.first].into_iter().chain(once.iter().copied()).chain(once.iter().copied()).collect();
             Example { tokens, labels: Vec::new() }
         };
         let examples: Vec<Example> = (0..SEQUENCES).map(example).collect();
-        Self { text, repeated: Batch::new(&examples, special.pad) }
+        Self { text, repeated: Batch::new(&examples, special.pad), repeated_len }
     }
 
     /// Every head's metrics, layer by layer.
@@ -52,8 +57,8 @@ impl Probe {
         architecture: &Architecture,
         device: &Device,
     ) -> Result<Vec<HeadMetrics>, TrainError> {
-        let text = sums(model, architecture, &self.text, device)?;
-        let repeated = sums(model, architecture, &self.repeated, device)?;
+        let text = sums(model, architecture, (&self.text, 0), device)?;
+        let repeated = sums(model, architecture, (&self.repeated, self.repeated_len), device)?;
         let heads = text.into_iter().zip(repeated).enumerate().map(|(i, (text, repeated))| HeadMetrics {
             layer: i / architecture.heads,
             head: i % architecture.heads,
@@ -89,10 +94,11 @@ struct HeadSums {
     induction: Mean,
 }
 
+/// Induction is summed up over rows after `from`.
 fn sums(
     model: &Model,
     architecture: &Architecture,
-    batch: &Batch,
+    (batch, from): (&Batch, usize),
     device: &Device,
 ) -> Result<Vec<HeadSums>, TrainError> {
     let shape = [batch.lens.len(), batch.seq_len];
@@ -114,7 +120,7 @@ fn sums(
                     let at = (example * architecture.heads + head) * batch.seq_len + row;
                     sums.entropy.add(found.entropy[at] / (found.visible_keys[at].max(2) as f32).ln());
                     sums.previous.add(found.offset_mass[at]);
-                    if row > REPEATED {
+                    if row > from {
                         sums.induction.add(found.induction_mass[at]);
                     }
                 }

@@ -65,19 +65,30 @@ impl Item {
 /// Made-up items, as many with each number of attractors, half of them with a plural subject; a third of the
 /// nouns have an adjective.
 pub fn generate_items(seed: u64) -> Vec<Item> {
+    generate_all(seed, |subject| 1 - subject)
+}
+
+/// The items of [`generate_items`], but that the nouns between subject and verb are of the subject's number: what a
+/// model finds harder with attractors is hard because of their number, or because of the distance alone.
+pub fn generate_congruent_items(seed: u64) -> Vec<Item> {
+    generate_all(seed, |subject| subject)
+}
+
+/// `others` gives the number of the nouns between from the subject's: 0 is the singular, 1 the plural.
+fn generate_all(seed: u64, others: fn(usize) -> usize) -> Vec<Item> {
     let mut random = Random::new(seed);
     let mut items = Vec::new();
     for attractors in 0..=MAX_ATTRACTORS {
         for number in [0, 1] {
             for _ in 0..ITEMS {
-                items.push(generate(attractors, number, &mut random));
+                items.push(generate(attractors, [number, others(number)], &mut random));
             }
         }
     }
     items
 }
 
-fn generate(attractors: usize, number: usize, random: &mut Random) -> Item {
+fn generate(attractors: usize, [number, others]: [usize; 2], random: &mut Random) -> Item {
     let mut nouns = NOUNS;
     random.choose(&mut nouns, 1 + attractors);
     let mut before = String::from("The ");
@@ -94,7 +105,7 @@ fn generate(attractors: usize, number: usize, random: &mut Random) -> Item {
     let attractors = (1..=attractors)
         .map(|place| {
             before += &format!(" {} the ", PREPOSITIONS[random.below(PREPOSITIONS.len())]);
-            noun(&mut before, nouns[place][1 - number], random)
+            noun(&mut before, nouns[place][others], random)
         })
         .collect();
     let verbs = ["is", "are"];
@@ -185,6 +196,21 @@ mod tests {
             );
         }
         assert_ne!(items, generate_items(2));
+    }
+
+    #[test]
+    fn items__congruent__differ_from_the_others_in_the_attractors_number_alone() {
+        for (item, congruent) in generate_items(1).iter().zip(generate_congruent_items(1)) {
+            let word = |item: &Item, word: &Range<usize>| item.before[word.clone()].to_owned();
+            assert_eq!(word(item, &item.subject), word(&congruent, &congruent.subject));
+            assert_eq!(item.right, congruent.right);
+            for (one, other) in item.attractors.iter().zip(&congruent.attractors) {
+                let [one, other] = [word(item, one), word(&congruent, other)];
+                assert_ne!(one, other);
+                assert_eq!(one.trim_end_matches('s'), other.trim_end_matches('s'));
+                assert_eq!(other.ends_with('s'), congruent.right == "are", "{}", congruent.before);
+            }
+        }
     }
 
     #[test]

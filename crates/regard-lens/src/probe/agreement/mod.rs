@@ -9,5 +9,5 @@
 mod items;
 mod probe;
 
-pub use items::{Item, MAX_ATTRACTORS, generate_items, read_items};
-pub use probe::{Agreement, AgreementHead, DISTANCES, probe_agreement};
+pub use items::{Item, MAX_ATTRACTORS, generate_congruent_items, generate_items, read_items};
+pub use probe::{Agreement, AgreementHead, DISTANCES, probe_agreement, probe_verbs};

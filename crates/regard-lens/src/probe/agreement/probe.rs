@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::items::{Item, MAX_ATTRACTORS};
 use crate::error::LensError;
-use crate::model::{Model, Predicts};
+use crate::intervene::Interventions;
+use crate::model::{HiddenStates, Model, Predicts};
+use crate::predict::NoObserver;
 use crate::probe::interval::{Interval, RESAMPLING_SEED, interval};
 use crate::probe::look::{OnText, each_text, look};
 use crate::probe::words::{Alignment, WordText, word_row};
@@ -168,25 +170,92 @@ pub fn probe_agreement(model: &Model, items: &[Item], on_text: OnText<'_>) -> Re
     })
 }
 
-fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) -> Result<Found, LensError> {
-    // The subject, the attractors and the verb are words; what stands between them is not.
-    let text = format!("{} {} here.", item.before, item.right);
-    let verb = item.before.len() + 1..item.before.len() + 1 + item.right.len();
-    let mut spans = vec![item.subject.clone()];
-    spans.extend(item.attractors.iter().cloned());
-    spans.push(verb.clone());
-    let order = {
+/// Whether the model finds the right verb of each item more probable than the wrong one, with some heads changed;
+/// `None` where it predicts nothing, takes no text so long, or has a verb in pieces.
+///
+/// # Errors
+/// As [`Model::run_with`].
+pub fn probe_verbs(
+    model: &Model,
+    items: &[Item],
+    changed: &Interventions,
+    on_text: OnText<'_>,
+) -> Result<Vec<Option<bool>>, LensError> {
+    let looked = each_text(items, on_text, |item, _| {
+        let placed = match Placed::new(model, item) {
+            Err(LensError::TextTooLong { .. }) => return Ok(None),
+            placed => placed?,
+        };
+        placed.verb(model, item, changed, None)
+    })?;
+    Ok(looked.found)
+}
+
+/// An item, its verb included, in the tokens of a model.
+struct Placed {
+    alignment: Alignment,
+    /// Where in the alignment are the subject, the attractors and, last, the verb.
+    places: Vec<usize>,
+}
+
+impl Placed {
+    fn new(model: &Model, item: &Item) -> Result<Self, LensError> {
+        // The subject, the attractors and the verb are words; what stands between them is not.
+        let text = format!("{} {} here.", item.before, item.right);
+        let verb = item.before.len() + 1..item.before.len() + 1 + item.right.len();
+        let mut spans = vec![item.subject.clone()];
+        spans.extend(item.attractors.iter().cloned());
+        spans.push(verb);
         let mut order: Vec<usize> = (0..spans.len()).collect();
-        order.sort_by_key(|&place| spans[place].start);
-        order
-    };
-    let sorted = order.iter().map(|&place| spans[place].clone()).collect();
-    let alignment = Alignment::new(model, &WordText { text, spans: sorted })?;
-    let place = |word: usize| order.iter().position(|&other| other == word).unwrap_or(0);
-    let tokens = alignment.tokens.tokens.len();
-    let pieces = &alignment.pieces[place(spans.len() - 1)];
+        order.sort_by_key(|&word| spans[word].start);
+        let sorted = order.iter().map(|&word| spans[word].clone()).collect();
+        let alignment = Alignment::new(model, &WordText { text, spans: sorted })?;
+        let place = |word: usize| order.iter().position(|&other| other == word).unwrap_or(0);
+        Ok(Self { alignment, places: (0..spans.len()).map(place).collect() })
+    }
+
+    /// The verb's tokens.
+    fn pieces(&self) -> &[usize] {
+        self.places.last().map_or(&[], |&verb| &self.alignment.pieces[verb])
+    }
+
+    /// `unmasked` is what a run over the tokens as they are gave, if there was one.
+    fn verb(
+        &self,
+        model: &Model,
+        item: &Item,
+        changed: &Interventions,
+        unmasked: Option<HiddenStates>,
+    ) -> Result<Option<bool>, LensError> {
+        let (predicts, &[verb]) = (model.info().predicts, self.pieces()) else { return Ok(None) };
+        let mut tokens = self.alignment.tokens.clone();
+        let right = tokens.tokens[verb].id;
+        let (asked, known) = match predicts {
+            Predicts::NextToken if verb > 0 => (verb - 1, unmasked),
+            Predicts::MaskedToken => {
+                let mask = model.mask_token().and_then(|mask| model.tokenizer.id(mask));
+                let Some(mask) = mask else { return Ok(None) };
+                tokens.tokens[verb].id = mask;
+                (verb, None)
+            }
+            _ => return Ok(None),
+        };
+        let Some(wrong) = other_verb(model, item, (verb, right))? else { return Ok(None) };
+        let hidden = match known {
+            Some(hidden) => hidden,
+            None => model.run_with(&tokens, changed, &mut NoObserver)?,
+        };
+        let logits = model.logits(&hidden, &[asked])?;
+        Ok(Some(logits[right as usize] > logits[wrong as usize]))
+    }
+}
+
+fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) -> Result<Found, LensError> {
+    let placed = Placed::new(model, item)?;
+    let Placed { alignment, places } = &placed;
+    let pieces = placed.pieces();
     let mut heads = Vec::new();
-    let mut rows = vec![vec![0.0; tokens]; pieces.len()];
+    let mut rows = vec![vec![0.0; alignment.tokens.tokens.len()]; pieces.len()];
     let hidden = look(model, &alignment.tokens, verification, &mut |attention| {
         for head in 0..model.info().heads {
             for (row, &piece) in rows.iter_mut().zip(pieces) {
@@ -194,40 +263,13 @@ fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) 
             }
             let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
             let shares = word_row(&alignment.pieces, &rows);
-            let attractors: Vec<f64> = (1..=item.attractors.len()).map(|word| shares[place(word)]).collect();
-            let strongest = attractors.iter().copied().fold(0.0, f64::max);
-            heads.push([shares[place(0)], strongest, attractors.iter().sum()]);
+            let attractors = places[1..=item.attractors.len()].iter().map(|&place| shares[place]);
+            let strongest = attractors.clone().fold(0.0, f64::max);
+            heads.push([shares[places[0]], strongest, attractors.sum()]);
         }
         Ok(())
     })?;
-    let verb = match (model.info().predicts, pieces.as_slice()) {
-        (Predicts::NextToken, &[verb]) if verb > 0 => {
-            let right = alignment.tokens.tokens[verb].id;
-            match other_verb(model, item, (verb, right))? {
-                Some(wrong) => {
-                    let logits = model.logits(&hidden, &[verb - 1])?;
-                    Some(logits[right as usize] > logits[wrong as usize])
-                }
-                None => None,
-            }
-        }
-        (Predicts::MaskedToken, &[verb]) => {
-            let right = alignment.tokens.tokens[verb].id;
-            let mask = model.mask_token().and_then(|mask| model.tokenizer.id(mask));
-            match (other_verb(model, item, (verb, right))?, mask) {
-                (Some(wrong), Some(mask)) => {
-                    let mut masked = alignment.tokens.clone();
-                    masked.tokens[verb].id = mask;
-                    let hidden = look(model, &masked, None, &mut |_| Ok(()))?;
-                    let logits = model.logits(&hidden, &[verb])?;
-                    Some(logits[right as usize] > logits[wrong as usize])
-                }
-                _ => None,
-            }
-        }
-        _ => None,
-    };
-    Ok(Found { heads, verb })
+    Ok(Found { heads, verb: placed.verb(model, item, &Interventions::new(), Some(hidden))? })
 }
 
 /// The id of the verb of the other number, if it is one token in the same place and another than `right`.
