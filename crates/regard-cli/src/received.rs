@@ -3,11 +3,11 @@
 use std::io::{BufWriter, Write, stdout};
 use std::time::Instant;
 
-use regard_lens::profile::{ReceivedBy, ReceivedFrom};
+use regard_lens::profile::{ProfileOptions, ReceivedBy, ReceivedFrom};
 use regard_lens::{Model, TokenizedText};
 use serde::Serialize;
 
-use crate::arguments::ViewArguments;
+use crate::arguments::{ReceivedFlags, ViewArguments};
 use crate::failure::Failure;
 use crate::focus::Focus;
 use crate::json::{Header, write_line};
@@ -28,6 +28,8 @@ struct Document<'a> {
     #[serde(flatten)]
     header: Header<'a>,
     at: usize,
+    no_sink: bool,
+    norm: bool,
     heads: Vec<HeadFields<'a>>,
     #[serde(flatten)]
     run: RunFields,
@@ -57,7 +59,17 @@ pub(crate) fn received(
 ) -> Result<(), Failure> {
     let mut progress = Progress::new(started, "layer", model.info().layers);
     let mut hear = |layer| progress.done(layer);
-    let mut observer = ReceivedBy::new(focus.token, arguments.top, &mut hear);
+    let flags = &arguments.of;
+    let options = ProfileOptions {
+        layers: flags.layers.clone().unwrap_or_default(),
+        heads: flags.heads.clone().unwrap_or_default(),
+        rows: flags.rows.map(|rows| rows.range(text.tokens.len())),
+        no_sink: flags.no_sink,
+        norm: flags.norm,
+        top_k: arguments.top,
+        ..ProfileOptions::default()
+    };
+    let mut observer = ReceivedBy::new((&text, model.info()), focus.token, options, &mut hear)?;
     model.run(&text, &mut observer)?;
     let (heads, verification) = observer.finish();
     drop(progress);
@@ -79,19 +91,21 @@ pub(crate) fn received(
         let document = Document {
             header: Header::with_schema(SCHEMA, loaded.model.info(), &loaded.text),
             at: focus.token,
+            no_sink: flags.no_sink,
+            norm: flags.norm,
             heads: heads.iter().map(fields).collect(),
             run: ending.fields(),
         };
         write_line(&mut output, &document)?;
     } else {
         let page = Page::of_stdout(arguments.shared.color, WIDEST);
-        output.write_all(render(&loaded, &focus, heads, ending, page).as_bytes())?;
+        output.write_all(render((&loaded, flags), &focus, heads, ending, page).as_bytes())?;
     }
     Ok(output.flush()?)
 }
 
 fn render(
-    loaded: &Loaded,
+    (loaded, flags): (&Loaded, &ReceivedFlags),
     focus: &Focus,
     mut heads: Vec<ReceivedFrom>,
     ending: Ending,
@@ -133,8 +147,16 @@ fn render(
         }
         lines.push(line);
     }
-    let note =
-        "receives: the sum of what all rows give to it; mean: the same for each row that may look at it";
-    lines.extend(wrap(note, columns).iter().map(|line| palette.dim(line)));
+    let rows = if flags.rows.is_some() { "the rows asked for" } else { "all rows" };
+    let mut note = format!(
+        "receives: the sum of what {rows} give to it; mean: the same for each row that may look at it"
+    );
+    if flags.no_sink {
+        note += "; what special tokens, or the first one, get is left out";
+    }
+    if flags.norm {
+        note += "; weighted with what the values add";
+    }
+    lines.extend(wrap(&note, columns).iter().map(|line| palette.dim(line)));
     lay_out(&[lines, ending.lines(loaded, columns, palette)])
 }

@@ -368,7 +368,9 @@ fn received_by__one_token__is_its_column() {
         let case = open(name).unwrap();
         let mut layers = vec![];
         let mut hear = |layer| layers.push(layer);
-        let mut observer = ReceivedBy::new(4, 3, &mut hear);
+        let options = ProfileOptions { top_k: 3, ..ProfileOptions::default() };
+        let of = (&case.text, case.model.info());
+        let mut observer = ReceivedBy::new(of, 4, options, &mut hear).unwrap();
         case.model.run(&case.text, &mut observer).unwrap();
         let (found, verification) = observer.finish();
         assert!(verification.rows > 0 && verification.max_abs_error < 1e-5);
@@ -384,6 +386,40 @@ fn received_by__one_token__is_its_column() {
             );
             assert_eq!(head.top.len(), 3);
             assert!(!case.model.info().causal || head.top.iter().all(|(query, _)| *query >= 4));
+        }
+    }
+}
+
+#[test]
+fn received_by__without_sinks_weighted_of_some_rows_and_heads__is_what_the_profile_says() {
+    for name in ["bert", "llama"] {
+        let case = open(name).unwrap();
+        for (no_sink, norm) in [(true, false), (false, true), (true, true)] {
+            let options = ProfileOptions {
+                no_sink,
+                norm,
+                rows: Some(2..7),
+                layers: Selection::one(1),
+                heads: Selection::one(0),
+                received: true,
+                control_tokens: 0,
+                top_k: 2,
+                ..ProfileOptions::default()
+            };
+            let mut quiet = |_| ();
+            let of = (&case.text, case.model.info());
+            let mut observer = ReceivedBy::new(of, 4, options.clone(), &mut quiet).unwrap();
+            case.model.run(&case.text, &mut observer).unwrap();
+            let (found, verification) = observer.finish();
+            assert!(verification.rows > 0 && verification.max_abs_error < 1e-5, "{verification:?}");
+            let expected = profile(&case.model, &case.text, options.clone(), &mut |_, _| ()).unwrap();
+            let expected = &expected.profiled.heads[0];
+            assert_eq!((found.len(), found[0].id), (1, expected.id));
+            let received = expected.received[4];
+            assert!((found[0].received - received).abs() < 1e-5, "{found:?} {received}");
+            assert!(found[0].top.iter().all(|(query, _)| (2..7).contains(query)));
+            let aside = ReceivedBy::new(of, 0, options, &mut quiet);
+            assert_eq!(aside.is_err(), no_sink);
         }
     }
 }

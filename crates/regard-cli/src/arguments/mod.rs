@@ -17,7 +17,7 @@ pub(crate) use profile::{CheckArguments, HeadArguments, HeadsArguments, ProfileF
 pub(crate) use values::{ColorChoice, HeadList};
 #[cfg(feature = "serve")]
 pub(crate) use view::ServeArguments;
-pub(crate) use view::{FillArguments, ViewArguments};
+pub(crate) use view::{FillArguments, ReceivedFlags, ViewArguments};
 
 /// See which word each head of a real Transformer looks at.
 #[derive(Debug, Parser)]

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use regard_lens::profile::Selection;
 use regard_lens::view::HeadId;
 
-use super::values::{HeadList, at_least_one};
+use super::values::{HeadList, Span, at_least_one, selection};
 use super::{Shared, TextSource};
 
 const FILL_EXAMPLES: &str = "\
@@ -74,6 +75,9 @@ pub(crate) struct ViewArguments {
     #[arg(long, requires = "at", conflicts_with_all = ["all", "head", "plain", "keep_special"])]
     pub(crate) received: bool,
 
+    #[command(flatten)]
+    pub(crate) of: ReceivedFlags,
+
     /// List the tokens that the model adds ([CLS], [SEP]) among the keys, too
     #[arg(long)]
     pub(crate) keep_special: bool,
@@ -111,6 +115,30 @@ pub(crate) struct ServeArguments {
     /// Longer texts are refused
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
     pub(crate) max_tokens: usize,
+}
+
+/// What of a token's column `regard view --received` counts.
+#[derive(Debug, Args)]
+pub(crate) struct ReceivedFlags {
+    /// With --received: leave out what special tokens (in a causal model also the first token) get, and share the rest anew
+    #[arg(long, requires = "received")]
+    pub(crate) no_sink: bool,
+
+    /// With --received: weight each probability with the size of what its value adds to the output (Kobayashi et al. 2020)
+    #[arg(long, requires = "received")]
+    pub(crate) norm: bool,
+
+    /// With --received: only what these rows give, from 0: 100:200, 100: or :200
+    #[arg(long, value_name = "A:B", value_parser = Span::parse, requires = "received")]
+    pub(crate) rows: Option<Span>,
+
+    /// With --received: only these layers, counted from 0: 3, 0:4 (0 to 3), 1,5:8
+    #[arg(long, value_name = "LIST", value_parser = selection, requires = "received")]
+    pub(crate) layers: Option<Selection>,
+
+    /// With --received: only these heads of each layer, likewise
+    #[arg(long, value_name = "LIST", value_parser = selection, requires = "received")]
+    pub(crate) heads: Option<Selection>,
 }
 
 /// What `regard view` can change, keep or take from elsewhere.

@@ -64,6 +64,22 @@ fn compare(
     }
 }
 
+/// Checks what some rows of some heads give to one token.
+pub(super) fn check_key(
+    call: &LayerCall<'_>,
+    token: usize,
+    found: impl IntoIterator<Item = ([usize; 2], f32)>,
+    verification: &mut Verification,
+) -> Result<(), LensError> {
+    let reference = reference(call)?;
+    for ([head, row], prob) in found {
+        let expected = reference.row([0, head, row - call.first_row])?.probs[token];
+        verification.compare_relative(f64::from(prob), expected);
+        verification.rows += 1;
+    }
+    Ok(())
+}
+
 /// Checks the numbers of some words' rows.
 pub(super) fn check_words(
     call: &LayerCall<'_>,

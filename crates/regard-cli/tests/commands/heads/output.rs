@@ -6,12 +6,26 @@ use super::{LONG, TEXT, minilm, of, regard, run, tiny};
 use crate::common::without_styles;
 
 /// Commands whose output is a page.
-const PAGES: [&[&str]; 5] = [
+const PAGES: [&[&str]; 6] = [
     &["heads"],
     &["heads", "--no-sink", "--norm", "--words"],
     &["head", "L1.H0"],
     &["head", "L1.H0", "--log", "--region", "2:9,0:6"],
     &["view", "--received", "--at", "3"],
+    &[
+        "view",
+        "--received",
+        "--at",
+        "3",
+        "--no-sink",
+        "--norm",
+        "--rows",
+        "2:9",
+        "--layers",
+        "1",
+        "--heads",
+        "0",
+    ],
 ];
 
 #[test]

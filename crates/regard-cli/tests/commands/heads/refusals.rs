@@ -22,6 +22,7 @@ fn request__impossible__is_one_line_and_exit_code_2() {
         (&["head", "L0.H0", "--region", "0:5", TEXT], "0:40,0:40"),
         (&["head", "L0.H0", "--region", "0:5,0:9999", TEXT], "region: keys"),
         (&["view", "--received", TEXT], "--at"),
+        (&["view", "--no-sink", TEXT], "--received"),
         (&["check", "--rule", "L0.H0 luck > 1", TEXT], "no number luck"),
         (&["check", "--rule", "L9.H9 entropy > 1", TEXT], "no head L9.H9"),
         (&["check", "--rule", "\u{1b}[31m entropy > 1", TEXT], "\\u{1b}[31m"),
