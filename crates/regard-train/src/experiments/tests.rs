@@ -50,7 +50,7 @@ fn chart__curve_that_rises_at_the_right__has_its_names_at_the_left() {
     let late = |at: f64| if at < 900.0 { 1.0 } else { 1.0 + (at - 900.0) * 10.0 };
     let points: Vec<[f64; 2]> =
         (1..=100).map(|at| [f64::from(at) * 10.0, late(f64::from(at) * 10.0)]).collect();
-    chart.x = Axis::linear("steps");
+    (chart.x, chart.y) = (Axis::linear("steps"), Axis::linear("share"));
     chart.series = vec![Series { name: "other".to_owned(), points: points.clone() }; 2];
     let left = place(&chart);
     // Everything at the left and below: the names stay where they usually are.
