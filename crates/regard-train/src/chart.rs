@@ -18,6 +18,9 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(140, 140, 140),
 ];
 
+/// Least and greatest number on the horizontal axis, and on the vertical one.
+type Frame = [[f64; 2]; 2];
+
 /// Curves over a common axis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Chart {
@@ -67,23 +70,23 @@ impl Chart {
     pub fn svg(&self) -> Result<String, String> {
         let mut svg = String::new();
         let drawn = match (range(&self.x, self, 0), range(&self.y, self, 1)) {
-            (Some(x), Some(y)) => self.draw(&mut svg, (x, y)),
+            (Some(x), Some(y)) => self.draw(&mut svg, [x, y]),
             _ => return Err(format!("{}: nothing to draw", self.title)),
         };
         drawn.map(|()| svg)
     }
 
-    fn draw(&self, svg: &mut String, (x, y): ([f64; 2], [f64; 2])) -> Result<(), String> {
-        let (across, up) = (x[0]..x[1], y[0]..y[1]);
+    fn draw(&self, svg: &mut String, frame: Frame) -> Result<(), String> {
+        let [across, up] = frame.map(|[least, most]| least..most);
         match (self.x.log, self.y.log) {
-            (false, false) => self.draw_over(svg, across, up),
-            (true, false) => self.draw_over(svg, across.log_scale(), up),
-            (false, true) => self.draw_over(svg, across, up.log_scale()),
-            (true, true) => self.draw_over(svg, across.log_scale(), up.log_scale()),
+            (false, false) => self.draw_over(svg, across, up, frame),
+            (true, false) => self.draw_over(svg, across.log_scale(), up, frame),
+            (false, true) => self.draw_over(svg, across, up.log_scale(), frame),
+            (true, true) => self.draw_over(svg, across.log_scale(), up.log_scale(), frame),
         }
     }
 
-    fn draw_over<X, Y>(&self, svg: &mut String, x: X, y: Y) -> Result<(), String>
+    fn draw_over<X, Y>(&self, svg: &mut String, x: X, y: Y, frame: Frame) -> Result<(), String>
     where
         X: AsRangedCoord<Value = f64>,
         Y: AsRangedCoord<Value = f64>,
@@ -125,9 +128,60 @@ impl Chart {
         }
         if self.series.len() > 1 {
             let mut labels = chart.configure_series_labels();
+            labels.position(self.emptiest_place(frame));
             labels.background_style(WHITE.mix(0.85)).border_style(BLACK.mix(0.3)).draw().map_err(failed)?;
         }
         area.present().map_err(failed_area)
+    }
+
+    /// Where the names of the curves cover least of them: the right side's middle, if nothing is there.
+    fn emptiest_place(&self, frame: Frame) -> SeriesLabelPosition {
+        use SeriesLabelPosition::{LowerLeft, LowerRight, MiddleLeft, MiddleRight, UpperLeft, UpperRight};
+        let longest = self.series.iter().map(|series| series.name.chars().count()).max().unwrap_or(0);
+        // Of the inner area, about 660 × 340: a line of names is 17 high, a letter 6.5 wide.
+        let width = (50.0 + 6.5 * longest as f64) / 660.0;
+        let height = (20.0 + 17.0 * self.series.len() as f64) / 340.0;
+        let (right, top, middle) = (1.0 - width, 1.0 - height, 0.5 - height / 2.0);
+        let places = [
+            (MiddleRight, right, middle),
+            (UpperLeft, 0.0, top),
+            (UpperRight, right, top),
+            (LowerRight, right, 0.0),
+            (LowerLeft, 0.0, 0.0),
+            (MiddleLeft, 0.0, middle),
+        ];
+        let points = self.along_curves(frame);
+        let covered = |left: f64, bottom: f64| {
+            let is_in = |&&[x, y]: &&[f64; 2]| {
+                (left..=left + width).contains(&x) && (bottom..=bottom + height).contains(&y)
+            };
+            points.iter().filter(is_in).count()
+        };
+        // The first of equals.
+        let best = places.into_iter().min_by_key(|&(_, left, bottom)| covered(left, bottom));
+        best.map_or(MiddleRight, |(place, ..)| place)
+    }
+
+    /// Points on the curves, several between two that are given, as shares of the frame's width and height.
+    fn along_curves(&self, frame: Frame) -> Vec<[f64; 2]> {
+        let place = |value: f64, axis: &Axis, [least, most]: [f64; 2]| match axis.log {
+            true => (value / least).ln() / (most / least).ln(),
+            false => (value - least) / (most - least),
+        };
+        let curve = |series: &Series| {
+            let shown = series.points.iter().filter(|point| self.can_show(point));
+            let places: Vec<[f64; 2]> =
+                shown.map(|&[x, y]| [place(x, &self.x, frame[0]), place(y, &self.y, frame[1])]).collect();
+            let between = places.windows(2).flat_map(|pair| {
+                let [from, to] = [pair[0], pair[1]];
+                (0..8).map(move |part| {
+                    let share = f64::from(part) / 8.0;
+                    [0, 1].map(|axis| from[axis] + share * (to[axis] - from[axis]))
+                })
+            });
+            between.chain(places.last().copied()).collect::<Vec<_>>()
+        };
+        self.series.iter().flat_map(curve).collect()
     }
 
     fn can_show(&self, [x, y]: &[f64; 2]) -> bool {

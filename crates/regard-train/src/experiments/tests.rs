@@ -40,6 +40,27 @@ fn chart__points_that_cannot_be_drawn__are_left_out_and_text_is_escaped() {
 }
 
 #[test]
+fn chart__curve_that_rises_at_the_right__has_its_names_at_the_left() {
+    let mut chart = report().charts.remove(0);
+    let place = |chart: &Chart| {
+        let svg = chart.svg().unwrap();
+        let text = svg.split("<text").find(|text| text.contains("other")).unwrap().to_owned();
+        text.split_once("x=\"").unwrap().1.split_once('"').unwrap().0.parse::<f64>().unwrap()
+    };
+    let late = |at: f64| if at < 900.0 { 1.0 } else { 1.0 + (at - 900.0) * 10.0 };
+    let points: Vec<[f64; 2]> =
+        (1..=100).map(|at| [f64::from(at) * 10.0, late(f64::from(at) * 10.0)]).collect();
+    (chart.x, chart.y) = (Axis::linear("steps"), Axis::linear("share"));
+    chart.series = vec![Series { name: "other".to_owned(), points: points.clone() }; 2];
+    let left = place(&chart);
+    // Everything at the left and below: the names stay where they usually are.
+    for series in &mut chart.series {
+        series.points = points.iter().map(|&[x, _]| [1.0 + x / 1e3, 1.0 + x]).chain([[1e3, 1.0]]).collect();
+    }
+    assert!(left < 200.0 && place(&chart) > 500.0, "{left} {}", place(&chart));
+}
+
+#[test]
 fn chart__nothing_to_draw__is_an_error() {
     let mut chart = report().charts.remove(0);
     chart.series.clear();
