@@ -100,8 +100,8 @@ impl Plain {
 }
 
 /// The architecture of the built-in model and texts of as many tokens. Short ones: positions are learned, and the longer
-/// a text, the later heads for neighbours form (of 16 tokens, within 0.6 million
-/// tokens of training; of 40, after 8 million).
+/// a text, the later heads for neighbours form (of 16 tokens, within 0.6 million tokens of training; of 40, after 8
+/// million).
 fn recipe(settings: &Settings) -> Recipe {
     let (vocabulary, batch_size, steps) = if settings.quick { (1000, 8, 64) } else { (6144, 48, 8192) };
     let architecture = Architecture {
