@@ -123,6 +123,15 @@ fn fit__fewer_positions_than_the_probe_has_tokens__trains() {
 }
 
 #[test]
+fn fit__sentences_longer_than_the_positions__is_an_error_that_names_the_option() {
+    let mut recipe = recipe(Objective::Restore);
+    recipe.architecture.positions = 10;
+    recipe.mixture.seq_len = 8;
+    let error = run(&recipe, &folder("no-positions"), 0).unwrap_err();
+    assert!(matches!(error, TrainError::Option { name: "--positions", .. }), "{error}");
+}
+
+#[test]
 fn fit__model_of_the_lens__loads_what_was_trained() {
     let out = folder("lens");
     run(&recipe(Objective::Restore), &out, 0).unwrap();

@@ -21,7 +21,7 @@ use crate::corpus::{Corpus, Documents};
 use crate::error::TrainError;
 use crate::export::{self, Storage};
 use crate::model::{Architecture, Model, Pass};
-use crate::objective::{self, Examples, Mixture, Objective};
+use crate::objective::{self, Batch, Examples, Mixture, Objective};
 use crate::random::{Purpose, rng};
 use crate::sentences;
 use crate::vocabulary::{Pieces, Vocabulary};
@@ -147,8 +147,8 @@ pub fn fit(
     let examples = Examples::new((&vocabulary, &corpus), recipe.objective, recipe.mixture, recipe.seed)?;
     let device = Device::flex().autodiff();
     let run = Run { recipe: &recipe, keeping, examples: &examples, vocabulary: &vocabulary, device };
-    let probe =
-        Probe::new(examples.batch(u64::MAX, 16), &recipe.architecture, vocabulary.special(), recipe.seed);
+    let text = fitting(examples.batch(u64::MAX, 16), &recipe.architecture)?;
+    let probe = Probe::new(text, &recipe.architecture, vocabulary.special(), recipe.seed);
     let model = match run.train(&probe, stop, watch)? {
         Ok(model) => model,
         Err(step) => return Ok(Ending::Stopped { step }),
@@ -156,6 +156,15 @@ pub fn fit(
     export::write(&keeping.out, &recipe.architecture, &model, &vocabulary, keeping.storage)?;
     plots::draw(&keeping.out, &keeping.out.join(LOG))?;
     Ok(Ending::Finished)
+}
+
+/// A batch, if the model takes texts so long: generated ones are as long as they are.
+fn fitting(batch: Batch, architecture: &Architecture) -> Result<Batch, TrainError> {
+    if batch.seq_len <= architecture.positions {
+        return Ok(batch);
+    }
+    let expected = format!("{} or more, for the generated sentences", batch.seq_len);
+    Err(TrainError::Option { name: "--positions", expected, found: architecture.positions.to_string() })
 }
 
 /// Whether a run with this recipe has ended in a directory: its model is there.
@@ -312,7 +321,7 @@ impl Run<'_> {
         let (mut loss, mut tokens) = (0.0, 0);
         for part in 0..recipe.accumulation as u64 {
             let number = step * recipe.accumulation as u64 + part;
-            let batch = self.examples.batch(number, recipe.batch_size);
+            let batch = fitting(self.examples.batch(number, recipe.batch_size), &recipe.architecture)?;
             tokens += batch.lens.iter().sum::<usize>();
             let dropout = (recipe.dropout > 0.0).then_some((recipe.dropout, recipe.seed, number));
             let mut pass = Pass { lens: &batch.lens, dropout, ..Pass::default() };
