@@ -17,8 +17,8 @@ use crate::random::{Purpose, rng};
 
 /// The step in Python.
 const PEER: &str = include_str!("../peers/torch_step.py");
-/// Share of the tokens that are labels, as in masked language modelling.
-const LABELS: f64 = 0.15;
+/// One token in so many is a label, about as in masked language modelling.
+const LABEL_EVERY: usize = 6;
 /// Steps that are not counted.
 const WARMUP: usize = 2;
 
@@ -140,8 +140,7 @@ fn batch(sizes: &Sizes) -> Batch {
     let tokens = sizes.batch_size * sizes.seq_len;
     let mut token = || rng.usize(..sizes.architecture.vocabulary) as u32;
     let all: Vec<u32> = (0..tokens).map(|_| token()).collect();
-    let step = (1.0 / LABELS) as usize;
-    let labels = (0..tokens).step_by(step).map(|at| (at, token())).collect();
+    let labels = (0..tokens).step_by(LABEL_EVERY).map(|at| (at, token())).collect();
     Batch { tokens: all, lens: vec![sizes.seq_len; sizes.batch_size], seq_len: sizes.seq_len, labels }
 }
 

@@ -8,7 +8,7 @@ use regard_lens::probe::syntax::SyntaxRow;
 
 use super::plain::Plain;
 use super::report::{Report, Table};
-use super::treebank::{NEIGHBOURS, SYNTACTIC, Treebank, control, head, looks, percent};
+use super::treebank::{NEIGHBOURS, SYNTACTIC, Treebank, bounds, control, head, looks, percent};
 use super::{Note, Settings, data};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
@@ -157,14 +157,11 @@ fn coreference(
     );
     let mut add = |name: &str, pronouns: usize, rival: &Rival| {
         let share = |share: Option<f64>| share.map_or("–".to_owned(), percent);
-        let bounds = rival
-            .interval
-            .map_or(String::new(), |found| format!(" ({:.0}–{:.0})", 100.0 * found.low, 100.0 * found.high));
         let mut cells = vec![
             name.to_owned(),
             pronouns.to_string(),
             percent(rival.dev),
-            format!("{}{bounds}", percent(rival.test)),
+            format!("{}{}", percent(rival.test), bounds(rival.interval)),
         ];
         cells.extend(rival.by_distance.map(share));
         cells.push(share(rival.any_word));

@@ -2,7 +2,7 @@
 
 use regard_lens::Model;
 use regard_lens::probe::syntax::{Direction, HeadScore, SyntaxPicks, SyntaxRow, score_syntax};
-use regard_lens::probe::{Alignment, UdSentence};
+use regard_lens::probe::{Alignment, Interval, UdSentence};
 
 use super::{Note, Settings, data};
 use crate::error::TrainError;
@@ -107,10 +107,12 @@ pub(super) fn control(row: &SyntaxRow, found: String) -> String {
     if row.relation == NEIGHBOURS { "by definition".to_owned() } else { found }
 }
 
+/// An interval in per cent after what it is of, as in ` (82–84)`.
+pub(super) fn bounds(interval: Option<Interval>) -> String {
+    interval.map_or(String::new(), |found| format!(" ({:.0}–{:.0})", 100.0 * found.low, 100.0 * found.high))
+}
+
 /// A head's share with the interval, and its name, as in `83.1 (82–84) L1.H2`.
 pub(super) fn head(head: &HeadScore) -> String {
-    let bounds = head
-        .interval
-        .map_or(String::new(), |found| format!(" ({:.0}–{:.0})", 100.0 * found.low, 100.0 * found.high));
-    format!("{}{bounds} L{}.H{}", percent(head.test), head.layer, head.head)
+    format!("{}{} L{}.H{}", percent(head.test), bounds(head.interval), head.layer, head.head)
 }
