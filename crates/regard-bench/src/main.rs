@@ -58,8 +58,9 @@
 //! so that code is loaded; then one untimed call; then timed ones until `seconds` have passed, at least three (one
 //! alone if the untimed call took longer than four times `seconds`). `forward_backward` is timed as one. Between
 //! calls nothing is kept but threads and scratch. Ours writes to outputs that are there and keeps its `Workspace`;
-//! a layer, and a peer that allocates its results, does so in the timed call. Rust engines run in a rayon pool of
-//! `threads`; handing a call to it is timed.
+//! a layer, and a peer that allocates its results, does so in the timed call. Rust engines are called from the main
+//! thread, with rayon's own pool of `threads` (a pool beside it if a later request wants another number); handing a
+//! call to it is timed.
 //!
 //! `compare` asks each worker in turn, `--rounds` times, with 0.3 s of rest between, and reports medians of the
 //! rounds' medians. 100 % is the rate of a 2048³ f32 matrix product in the same run: `torch.mm` if PyTorch is among

@@ -12,7 +12,8 @@ use crate::timing::time;
 /// Longest sequence of the call that loads code and wakes threads before each measurement.
 const LOADING_LEN: usize = 64;
 
-/// A worker's threads, which are all that it keeps between requests.
+/// A worker's threads, which are all that it keeps between requests: rayon's own pool for as many as the first
+/// request asks for, another for any other number.
 pub(crate) struct Worker {
     engine: Engine,
     pool: Option<ThreadPool>,
@@ -48,19 +49,22 @@ impl Worker {
     }
 
     fn measure(&mut self, request: &Request) -> Result<Measurement, String> {
+        // Only the first time; what it says later does not matter.
+        let _ = ThreadPoolBuilder::new().num_threads(request.threads).build_global();
         let pool = match self.pool.take() {
-            Some(pool) if pool.current_num_threads() == request.threads => pool,
+            _ if rayon::current_num_threads() == request.threads => None,
+            Some(pool) if pool.current_num_threads() == request.threads => Some(pool),
             _ => {
                 let pool = ThreadPoolBuilder::new().num_threads(request.threads).build();
-                pool.map_err(|e| e.to_string())?
+                Some(pool.map_err(|e| e.to_string())?)
             }
         };
-        let pool = self.pool.insert(pool);
+        self.pool = pool;
         let engine = self.engine;
-        // A timed call includes being handed to the pool.
+        // A timed call includes being handed to a pool, and is made as a program's main thread makes it.
         let run = |request: &Request| {
-            let mut call = pool.install(|| engine.prepare(request))?;
-            let timing = time(request.seconds, || pool.install(|| call.run()))?;
+            let mut call = in_pool(self.pool.as_ref(), || engine.prepare(request))?;
+            let timing = time(request.seconds, || in_pool(self.pool.as_ref(), || call.run()))?;
             Ok::<_, String>((timing, call.samples()?, shares(call.parts())))
         };
         let [seq_q, seq_kv] = [request.seq_q, request.seq_kv].map(|len| len.min(LOADING_LEN));
@@ -75,6 +79,14 @@ impl Worker {
             engine: engine.version(),
             parts,
         })
+    }
+}
+
+/// Calls in a pool, or where there is none as it is.
+fn in_pool<T: Send>(pool: Option<&ThreadPool>, call: impl FnOnce() -> T + Send) -> T {
+    match pool {
+        Some(pool) => pool.install(call),
+        None => call(),
     }
 }
 

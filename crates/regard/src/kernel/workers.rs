@@ -28,8 +28,18 @@ impl<I: Iterator> Queue<I> {
 pub(super) fn work(scratch: &mut [f32], worker_len: usize, worker: impl Fn(&mut [f32]) + Send + Sync) {
     if scratch.len() <= worker_len {
         worker(scratch);
-    } else {
+    } else if rayon::current_thread_index().is_some() {
         scratch.par_chunks_exact_mut(worker_len).for_each(worker);
+    } else {
+        // The caller is not one of the pool's threads: it begins at once, while they wake up.
+        let (own, others) = scratch.split_at_mut(worker_len);
+        let worker = &worker;
+        rayon::in_place_scope(|scope| {
+            for scratch in others.chunks_exact_mut(worker_len) {
+                scope.spawn(move |_| worker(scratch));
+            }
+            worker(own);
+        });
     }
 }
 
