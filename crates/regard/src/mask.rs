@@ -165,6 +165,9 @@ impl<'a> CheckedMask<'a> {
     /// The keys that causality, window and length allow for query row `row`; they are always adjacent.
     pub(crate) fn key_range(&self, batch: usize, row: usize) -> Range<usize> {
         let key_len = self.key_len(batch);
+        if !self.mask.causal && self.mask.window.is_none() {
+            return 0..key_len;
+        }
         let position = self.position(batch, row);
         let (mut first, mut end) = (0i128, key_len as i128);
         if self.mask.causal {

@@ -2,20 +2,19 @@
 //!
 //! All rows of a key head (up to `MAX_DOT_ROWS`, group × query rows) share each key and value that is loaded.
 
-use std::ops::Range;
-
 use pulp::Simd;
 
+use super::fetch::Ahead;
 use super::finish::write_rows;
-use super::forward::{ValuePath, blocks, is_finite, row_masks, select_values, union};
+use super::forward::{ValuePath, blocks, is_finite, masks_of, select_values, union};
 use super::observe::{StripColumns, Unobserved, Watch};
 use super::online_softmax::{RowState, absorb_block};
 use super::pack::pack_rows;
 use super::plan::{BLOCK_KV, MAX_DOT_ROWS, Piece};
 use super::problem::Problem;
-use super::row_mask::RowMask;
+use super::row_mask::{Masks, RowMask};
 use super::rows::{RowSource, Rows};
-use super::scratch::{LINE, WorkerScratch};
+use super::scratch::WorkerScratch;
 use super::tile::{load, store};
 
 /// Runs one piece by row dots and writes its rows or its partial result.
@@ -24,10 +23,9 @@ pub(super) fn run_dot_piece<S: Simd, W: Watch>(
     simd: S,
     problem: &Problem<'_>,
     (piece, partial): (&Piece, Option<&mut [f32]>),
-    (scratch, watch): (&mut WorkerScratch<'_>, &mut W),
+    (scratch, masks, watch): (&mut WorkerScratch<'_>, &mut Masks, &mut W),
 ) {
-    let masks = row_masks(problem, piece);
-    let masks = &masks[..piece.rows.len()];
+    let masks = masks_of(problem, piece, masks);
     let (head_dim, padded) = (problem.plan.head_dim, problem.plan.padded_head_dim);
     for (mask, query) in masks.iter().zip(scratch.query.chunks_exact_mut(padded)) {
         problem.query.widen_row(mask.batch, mask.head, mask.row, &mut query[..head_dim]);
@@ -77,7 +75,7 @@ fn run_blocks<S: Simd, W: Watch>(
         let value_rows = rows_of(problem.value, head, (keys.start, keys.len()), value_dims, value_tile);
         let dims = (problem.plan.head_dim, problem.plan.padded_head_dim);
         let key_rows = rows_of(problem.key, head, (keys.start, keys.len()), dims, key_tile);
-        let values_ahead = Ahead { rows: value_rows, len: columns, count: keys.len() };
+        let values_ahead = Ahead::new(value_rows, columns, keys.len());
         dot_scores(
             simd,
             scratch.query,
@@ -229,50 +227,6 @@ fn dot_keys<S: Simd, const R: usize, const J: usize>(
         }
     }
     J
-}
-
-/// Rows that are read next, fetched one by one while others are computed with.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead<'a> {
-    rows: Rows<'a>,
-    len: usize,
-    count: usize,
-}
-
-impl<'a> Ahead<'a> {
-    pub(super) const NOTHING: Self = Self { rows: Rows { data: &[], stride: 0 }, len: 0, count: 0 };
-
-    /// Rows `range` of a head, where they lie in place.
-    fn in_place(source: &'a dyn RowSource, head: (usize, usize), range: Range<usize>, len: usize) -> Self {
-        if range.is_empty() {
-            return Self::NOTHING;
-        }
-        let run = source.f32_run(head, range.start, range.len());
-        run.map_or(Self::NOTHING, |(data, stride)| Self {
-            rows: Rows { data, stride },
-            len,
-            count: range.len(),
-        })
-    }
-
-    /// Asks for row `j`, if there is one, to be brought to the second level of cache.
-    #[inline(always)]
-    fn fetch(&self, j: usize) {
-        if j >= self.count {
-            return;
-        }
-        let row = self.rows.row(j, self.len);
-        #[cfg(target_arch = "x86_64")]
-        for at in (0..row.len()).step_by(LINE) {
-            // SAFETY: a hint that reads nothing; SSE is part of x86-64.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T1>(row.as_ptr().wrapping_add(at).cast());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = row;
-    }
 }
 
 /// `o[r] = rescale[r]·o[r] + Σ_j probs[r][j]·v[j]`, values read row by row.

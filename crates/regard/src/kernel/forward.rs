@@ -10,13 +10,14 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::fetch::NextHead;
 use super::finish::write_rows;
 use super::observe::{StripColumns, Unobserved, Watch};
 use super::online_softmax::{RowState, absorb_block};
 use super::pack::{clear_query_row, pack_query_row, strip_len, wide_row};
 use super::plan::{BLOCK_KV, BLOCK_Q, Piece};
 use super::problem::Problem;
-use super::row_mask::RowMask;
+use super::row_mask::{Masks, RowMask, row_masks};
 use super::rows::Rows;
 use super::scratch::WorkerScratch;
 use super::tile::{load, score_tile, store, value_tile};
@@ -30,19 +31,19 @@ pub(super) struct PackedHead<'a> {
     pub(super) values: Rows<'a>,
 }
 
-/// Runs one piece on the register tiles and writes its rows or its partial result.
+/// Runs one piece on the register tiles and writes its rows or its partial result; fetches what is `next` on the way.
 #[inline(always)]
 pub(super) fn run_tiled_piece<S: Simd, W: Watch, const MR: usize>(
     simd: S,
     problem: &Problem<'_>,
     (piece, partial): (&Piece, Option<&mut [f32]>),
     packed: PackedHead<'_>,
-    (scratch, watch): (&mut WorkerScratch<'_>, &mut W),
+    next: &mut NextHead<'_>,
+    (scratch, masks, watch): (&mut WorkerScratch<'_>, &mut Masks, &mut W),
 ) {
-    let masks = row_masks(problem, piece);
     let num_rows = piece.rows.len();
-    let masks = &masks[..num_rows];
-    pack_queries::<MR>(problem, masks, scratch);
+    let masks = masks_of(problem, piece, masks);
+    pack_queries::<S, MR>(simd, problem, masks, scratch);
     watch.begin(problem, masks);
 
     let columns = problem.plan.padded_value_dim;
@@ -52,6 +53,7 @@ pub(super) fn run_tiled_piece<S: Simd, W: Watch, const MR: usize>(
     for block in blocks(masks) {
         for (rows, index) in (0..num_rows.div_ceil(MR)).map(strip_of) {
             let strip = Strip { masks: &masks[rows.clone()], index };
+            next.step();
             let work = (&mut states[rows], &mut *scratch, &mut *watch);
             strip_block::<S, W, MR>(simd, problem, strip, (block, ValuePath::Multiply), packed, work);
         }
@@ -77,14 +79,19 @@ pub(super) fn run_tiled_piece<S: Simd, W: Watch, const MR: usize>(
 
 /// The queries of a piece in strips.
 #[inline(always)]
-fn pack_queries<const MR: usize>(problem: &Problem<'_>, masks: &[RowMask], scratch: &mut WorkerScratch<'_>) {
+fn pack_queries<S: Simd, const MR: usize>(
+    simd: S,
+    problem: &Problem<'_>,
+    masks: &[RowMask],
+    scratch: &mut WorkerScratch<'_>,
+) {
     let head_dim = problem.plan.head_dim;
     let len = strip_len(head_dim, MR);
     for (r, mask) in masks.iter().enumerate() {
         let strip = &mut scratch.query[r / MR * len..][..len];
         let at = [mask.batch, mask.head, mask.row];
         let row = wide_row(problem.query, at, &mut scratch.row[..head_dim]);
-        pack_query_row(row, problem.scale.query, (r % MR, MR), strip);
+        pack_query_row(simd, (row, problem.scale.query), (r % MR, MR), strip);
     }
     for r in masks.len()..masks.len().next_multiple_of(MR) {
         clear_query_row((r % MR, MR), &mut scratch.query[r / MR * len..][..len]);
@@ -109,13 +116,9 @@ struct Strip<'a> {
 }
 
 /// The masks of all rows of a piece.
-pub(super) fn row_masks(problem: &Problem<'_>, piece: &Piece) -> [RowMask; BLOCK_Q] {
-    let mut masks: [RowMask; BLOCK_Q] = std::array::from_fn(|_| RowMask::default());
-    for (mask, row) in masks.iter_mut().zip(piece.rows.clone()) {
-        let options = (problem.shape, problem.config);
-        *mask = RowMask::new(options, (piece.batch, piece.kv_head), row, &piece.keys);
-    }
-    masks
+pub(super) fn masks_of<'m>(problem: &Problem<'_>, piece: &Piece, room: &'m mut Masks) -> &'m [RowMask] {
+    let (options, head) = ((problem.shape, problem.config), (piece.batch, piece.kv_head));
+    row_masks(options, head, piece.rows.clone(), &piece.keys, room)
 }
 
 /// The first and the last key that any of the rows may attend to, as a range.

@@ -18,6 +18,7 @@ mod backward;
 mod decode;
 mod dispatch;
 mod exp;
+mod fetch;
 mod finish;
 mod forward;
 mod isa;

@@ -1,6 +1,9 @@
 //! Keys in panels, values in padded rows, queries in strips: the orders in which the register tiles read them.
 
+use pulp::Simd;
+
 use super::rows::RowSource;
+use super::tile::{load, store};
 
 /// Keys that are transposed together.
 pub(super) const PACK_ROWS: usize = 4;
@@ -114,10 +117,28 @@ pub(super) fn strip_len(head_dim: usize, tile_rows: usize) -> usize {
 
 /// Writes one query row, times `factor`, at place `r` of a strip `[chunk][tile rows][CHUNK]`.
 #[inline(always)]
-pub(super) fn pack_query_row(row: &[f32], factor: f32, (r, tile_rows): (usize, usize), strip: &mut [f32]) {
-    for (chunk, numbers) in row.chunks(CHUNK).enumerate() {
-        let places = &mut strip[(chunk * tile_rows + r) * CHUNK..][..numbers.len()];
-        for (place, number) in places.iter_mut().zip(numbers) {
+pub(super) fn pack_query_row<S: Simd>(
+    simd: S,
+    (row, factor): (&[f32], f32),
+    (r, tile_rows): (usize, usize),
+    strip: &mut [f32],
+) {
+    let factors = simd.splat_f32s(factor);
+    let (chunks, rest) = row.as_chunks::<CHUNK>();
+    for (chunk, numbers) in chunks.iter().enumerate() {
+        let places = &mut strip[(chunk * tile_rows + r) * CHUNK..][..CHUNK];
+        for at in (0..CHUNK).step_by(S::F32_LANES) {
+            // SAFETY: a vector's length divides CHUNK (below), so at + lanes ≤ CHUNK, the length of both.
+            unsafe {
+                let number = simd.mul_f32s(load(simd, numbers.as_ptr().add(at)), factors);
+                store(simd, places.as_mut_ptr().add(at), number);
+            }
+        }
+    }
+    const { assert!(CHUNK.is_multiple_of(S::F32_LANES)) };
+    if !rest.is_empty() {
+        let places = &mut strip[(chunks.len() * tile_rows + r) * CHUNK..][..rest.len()];
+        for (place, number) in places.iter_mut().zip(rest) {
             *place = number * factor;
         }
     }

@@ -31,8 +31,9 @@ const MIN_SPLIT_KEYS: usize = 1024;
 /// Packed keys and values kept at once, in f32, where more than one head fits.
 const WAVE_LEN: usize = 1 << 20;
 
-/// Packed keys and values of a head that a worker takes whole, in f32.
-const HEAD_LEN: usize = 1 << 16;
+/// Packed keys and values of a head that a worker takes whole, in f32: larger heads are few and long, and a worker
+/// that is slower than the others would end with a whole one too many.
+const HEAD_LEN: usize = 1 << 14;
 
 /// A piece of work: some query rows of one key head against some of its keys.
 #[derive(Debug, Clone, PartialEq)]

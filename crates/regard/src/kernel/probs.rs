@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::decode::{Ahead, dot_scores, rows_of};
+use super::decode::{dot_scores, rows_of};
 use super::dispatch::{SimdTask, run};
 use super::exp::exp2_nonpositive;
+use super::fetch::Ahead;
 use super::finish::share_beside_sink;
 use super::forward::union;
 use super::isa::Isa;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::plan::BLOCK_Q;
 use super::tanh::cap_scores;
 use crate::config::CheckedConfig;
 use crate::dropout::DropoutRow;
@@ -24,6 +25,38 @@ pub(super) struct RowMask {
     dropout: DropoutRow,
 }
 
+/// Room for the masks of a block of rows.
+pub(super) type Masks = [RowMask; BLOCK_Q];
+
+/// Room for the masks of some rows.
+pub(super) fn room_for_masks<const N: usize>() -> [RowMask; N] {
+    std::array::from_fn(|_| RowMask::default())
+}
+
+/// The masks of rows `rows` (counted over the group) of a key head, their keys cut to `keys`.
+pub(super) fn row_masks<'m>(
+    (shape, config): (&AttentionShape, &CheckedConfig<'_>),
+    (batch, kv_head): (usize, usize),
+    rows: Range<usize>,
+    keys: &Range<usize>,
+    room: &'m mut [RowMask],
+) -> &'m [RowMask] {
+    let masks = &mut room[..rows.len()];
+    let seq_len = shape.seq_len_q.max(1);
+    // Counted on, and not divided for every row: where sequences are short that shows.
+    let mut row = rows.start % seq_len;
+    let mut head = kv_head * shape.group_size() + rows.start / seq_len;
+    for mask in masks.iter_mut() {
+        *mask = RowMask::at(config, [batch, head, row], keys);
+        row += 1;
+        if row == seq_len {
+            row = 0;
+            head += 1;
+        }
+    }
+    masks
+}
+
 impl RowMask {
     /// Row `row` (counted over the group) of a key head, its keys cut to `keys`.
     pub(super) fn new(
@@ -33,7 +66,12 @@ impl RowMask {
         keys: &Range<usize>,
     ) -> Self {
         let head = kv_head * shape.group_size() + row / shape.seq_len_q;
-        let row = row % shape.seq_len_q;
+        Self::at(config, [batch, head, row % shape.seq_len_q], keys)
+    }
+
+    /// Row `[batch, query head, query row]`, its keys cut to `keys`.
+    #[inline]
+    fn at(config: &CheckedConfig<'_>, [batch, head, row]: [usize; 3], keys: &Range<usize>) -> Self {
         let range = config.mask.key_range(batch, row);
         let start = range.start.clamp(keys.start, keys.end);
         let position = config.mask.position(batch, row);

@@ -8,6 +8,7 @@ use pulp::Simd;
 
 use super::decode::run_dot_piece;
 use super::dispatch::{SimdTask, run};
+use super::fetch::NextHead;
 use super::finish::merge_partials;
 use super::forward::{PackedHead, run_tiled_piece};
 use super::isa::Isa;
@@ -15,6 +16,7 @@ use super::observe::{Observe, Unobserved, Watch};
 use super::pack::{PACK_ROWS, pack_keys, pack_rows};
 use super::plan::{BLOCK_KV, BLOCK_Q, MAX_KEY_SPLITS, MAX_TILE_ROWS, Merge, Piece, Plan};
 use super::problem::{Problem, ScaleParts};
+use super::row_mask::room_for_masks;
 use super::rows::{RowSink, RowSource, Rows};
 use super::scratch::{Reserved, WorkerScratch, Workspace};
 use super::workers::{Queue, TileShape, WORTH_A_THREAD, work};
@@ -175,7 +177,13 @@ impl ForwardCall<'_> {
             work(workers, sizes.worker_len, |scratch| {
                 run(
                     self.isa,
-                    HeadTask { problem: &problem, queue: &queue, scratch, watch: observer.watch() },
+                    HeadTask {
+                        problem: &problem,
+                        queue: &queue,
+                        ahead: sizes.workers,
+                        scratch,
+                        watch: observer.watch(),
+                    },
                 );
             });
             return Ok(());
@@ -291,6 +299,8 @@ fn pack_block<S: Simd>(
 struct HeadTask<'a, 's, I, W> {
     problem: &'a Problem<'a>,
     queue: &'a Queue<I>,
+    /// How many heads further the one is that this worker is likely to take next.
+    ahead: usize,
     scratch: &'s mut [f32],
     watch: W,
 }
@@ -304,19 +314,24 @@ impl<I: Iterator<Item = usize>, W: Watch> SimdTask for HeadTask<'_, '_, I, W> {
         let (scratch, packed) = self.scratch.split_at_mut(WorkerScratch::len(plan));
         let mut scratch = WorkerScratch::new(plan, scratch);
         let (keys, values) = packed.split_at_mut(plan.packed_keys_len());
+        let num_heads = problem.shape.num_kv_heads;
+        let mut masks = room_for_masks();
+        let num_steps = plan.rows_per_kv_head.div_ceil(MR);
         while let Some(head) = self.queue.take() {
-            let (batch, kv_head) = (head / problem.shape.num_kv_heads, head % problem.shape.num_kv_heads);
+            let (batch, kv_head) = (head / num_heads, head % num_heads);
             let key_len = problem.config.mask.key_len(batch);
             for job in pack_jobs(plan, (keys, values), key_len.div_ceil(BLOCK_KV)) {
                 let block = (job.block, job.keys, job.values);
                 pack_block::<S>(problem, (batch, kv_head), block, &mut *scratch.row);
             }
             let packed = packed_head(problem, (batch, kv_head), (keys, values));
+            let next = head + self.ahead;
+            let mut next = NextHead::new(problem, (next / num_heads, next % num_heads), num_steps);
             for first in (0..plan.rows_per_kv_head).step_by(plan.block_rows()) {
                 let rows = first..(first + plan.block_rows()).min(plan.rows_per_kv_head);
                 let piece = Piece { batch, kv_head, rows, keys: 0..key_len, packed: 0, partial: None };
-                let work = (&mut scratch, &mut self.watch);
-                run_tiled_piece::<S, W, MR>(simd, problem, (&piece, None), packed, work);
+                let work = (&mut scratch, &mut masks, &mut self.watch);
+                run_tiled_piece::<S, W, MR>(simd, problem, (&piece, None), packed, &mut next, work);
             }
         }
     }
@@ -354,8 +369,9 @@ where
     #[inline(always)]
     fn run<S: Simd, const MR: usize>(mut self, simd: S) {
         let plan = self.problem.plan;
+        let mut masks = room_for_masks();
         while let Some((piece, partial)) = self.queue.take() {
-            let work = (&mut self.scratch, &mut self.watch);
+            let work = (&mut self.scratch, &mut masks, &mut self.watch);
             if plan.dots {
                 run_dot_piece(simd, self.problem, (piece, partial), work);
                 continue;
@@ -364,7 +380,8 @@ where
             let values =
                 &self.packed.1[piece.packed * plan.packed_values_len()..][..plan.packed_values_len()];
             let packed = packed_head(self.problem, (piece.batch, piece.kv_head), (keys, values));
-            run_tiled_piece::<S, W, MR>(simd, self.problem, (piece, partial), packed, work);
+            let mut next = NextHead::NOTHING;
+            run_tiled_piece::<S, W, MR>(simd, self.problem, (piece, partial), packed, &mut next, work);
         }
     }
 }
@@ -402,8 +419,10 @@ mod tests {
         let mut workspace = Workspace::new();
         // Tiles in waves and by whole heads, and row dots with split keys and merges.
         for (heads, s_q, s_kv) in [(8, 200, 150), (16, 200, 150), (8, 2, 3000)] {
-            // Fatal in the packing of keys and values, in the reading of queries, and never.
-            for fatal in [0, 5, 700, 1500, usize::MAX] {
+            // Fatal in the packing of keys and values, in the reading of queries, and never; from a thread of the
+            // pool, and from one of no pool.
+            let fatal = [0, 5, 700, 1500, usize::MAX];
+            for (fatal, inside) in fatal.into_iter().flat_map(|fatal| [(fatal, true), (fatal, false)]) {
                 let (query, key) = ([1, heads, s_q, 8], [1, heads, s_kv, 8]);
                 let shape = AttentionShape::new(query, key, key).unwrap();
                 let source = Panicking::new(fatal);
@@ -412,10 +431,11 @@ mod tests {
                 let isa = Isa::active().unwrap();
                 let call = ForwardCall { shape, config, query, key, value, isa, num_workers: 3 };
                 assert!(call.sizes(&call.plan().unwrap()).unwrap().workers > 1, "one worker proves nothing");
-                let run = AssertUnwindSafe(|| pool.install(|| call.run(&Discard, &mut workspace)));
-                let result = catch_unwind(run);
+                let mut run = || call.run(&Discard, &mut workspace);
+                let result =
+                    catch_unwind(AssertUnwindSafe(|| if inside { pool.install(run) } else { run() }));
                 let reads = source.reads();
-                assert_eq!(result.is_err(), fatal < reads, "s_q {s_q}, row {fatal} of {reads}");
+                assert_eq!(result.is_err(), fatal < reads, "{inside}, s_q {s_q}, row {fatal} of {reads}");
                 assert!(result.is_err() || matches!(result, Ok(Ok(()))));
             }
         }

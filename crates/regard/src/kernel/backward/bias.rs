@@ -8,9 +8,9 @@ use pulp::Simd;
 use super::super::dispatch::{SimdTask, run};
 use super::super::isa::Isa;
 use super::super::plan::{BLOCK_KV, BLOCK_Q};
-use super::super::row_mask::RowMask;
+use super::super::row_mask::room_for_masks;
 use super::super::workers::{Queue, work};
-use super::block::{Before, Masks, RowBlock, score_gradients};
+use super::block::{Before, RowBlock, score_gradients};
 use super::pack::Wave;
 use super::plan::{GradientScratch, STRIDE};
 use super::{GradientProblem, HeadAt};
@@ -210,7 +210,7 @@ impl<I: Iterator<Item = BiasJob>> SimdTask for BiasTask<'_, '_, I> {
     #[inline(always)]
     fn run<S: Simd, const MR: usize>(mut self, simd: S) {
         let problem = self.problem;
-        let mut masks: Masks = std::array::from_fn(|_| RowMask::default());
+        let mut masks = room_for_masks();
         while let Some(job) = self.queue.take() {
             for (at, member) in pairs(problem, self.heads.clone()) {
                 if self.target.slice(at.batch, problem.head(at, member)) != job.slice {

@@ -9,7 +9,7 @@ use super::super::exp::exp2_nonpositive;
 use super::super::forward::{is_finite, union};
 use super::super::pack::strip_len;
 use super::super::plan::{BLOCK_KV, BLOCK_Q};
-use super::super::row_mask::RowMask;
+use super::super::row_mask::{Masks, RowMask, row_masks};
 use super::super::tanh::{cap_scores, cap_slopes};
 use super::super::tile::{load, score_tile, store};
 use super::GradientProblem;
@@ -29,9 +29,6 @@ pub(super) struct RowBlock<'m> {
     pub(super) block: usize,
 }
 
-/// Room for the masks of a row block.
-pub(super) type Masks = [RowMask; BLOCK_Q];
-
 impl<'m> RowBlock<'m> {
     /// `None` if no row of the block may attend to a key of the key block.
     pub(super) fn new(
@@ -49,12 +46,8 @@ impl<'m> RowBlock<'m> {
         if start >= block_keys.end || end <= block_keys.start {
             return None;
         }
-        let masks = &mut masks[..len];
-        let options = (problem.shape, problem.config);
-        for (r, mask) in masks.iter_mut().enumerate() {
-            let row = member * problem.plan.rows + first + r;
-            *mask = RowMask::new(options, (batch, head.at.kv_head), row, &block_keys);
-        }
+        let (options, row) = ((problem.shape, problem.config), member * problem.plan.rows + first);
+        let masks = row_masks(options, (batch, head.at.kv_head), row..row + len, &block_keys, masks);
         let keys = union(masks);
         (!keys.is_empty()).then_some(Self { masks, member, first, keys, block })
     }

@@ -6,11 +6,11 @@ use pulp::Simd;
 use super::super::dispatch::SimdTask;
 use super::super::forward::{ValuePath, is_finite, union};
 use super::super::plan::{BLOCK_KV, BLOCK_Q, MAX_TILE_ROWS};
-use super::super::row_mask::RowMask;
+use super::super::row_mask::room_for_masks;
 use super::super::rows::{RowSink, Rows};
 use super::super::tile::{load, store, value_tile};
 use super::super::workers::Queue;
-use super::block::{Before, Masks, RowBlock, columns, score_gradients};
+use super::block::{Before, RowBlock, columns, score_gradients};
 use super::pack::{PackedGradientHead, Wave};
 use super::plan::{GradientScratch, STRIDE, partition_blocks};
 use super::{GradientProblem, HeadAt, HeadRange};
@@ -92,7 +92,7 @@ fn key_block<S: Simd, const MR: usize>(
     let plan = problem.plan;
     scratch.d_key.fill(0.0);
     scratch.d_value.fill(0.0);
-    let mut masks: Masks = std::array::from_fn(|_| RowMask::default());
+    let mut masks = room_for_masks();
     for HeadRange { member, first } in problem.row_blocks() {
         let Some(rows) = RowBlock::new(problem, head, (member, first), block, &mut masks) else { continue };
         score_gradients::<S, MR>(simd, problem, head, (&rows, Before::Cap), scratch);
@@ -122,16 +122,22 @@ fn multiply_keys<S: Simd, const MR: usize>(
     scratch: &mut GradientScratch<'_>,
 ) {
     let plan = problem.plan;
-    let num_rows = rows.masks().len();
-    let width = 2 * S::F32_LANES;
-    for key in columns::<MR>(&rows.keys, rows.block * BLOCK_KV, width).step_by(MR) {
-        let (dim, value_dim) = (plan.padded_head_dim, plan.padded_value_dim);
+    let (width, first) = (2 * S::F32_LANES, rows.block * BLOCK_KV);
+    let (dim, value_dim) = (plan.padded_head_dim, plan.padded_value_dim);
+    for key in columns::<MR>(&rows.keys, first, width).step_by(MR) {
+        // Both ends of a row's keys grow with the row, so those that meet the strip are adjacent.
+        let from = rows.masks().partition_point(|mask| mask.keys.end <= first + key);
+        let to = rows.masks().partition_point(|mask| mask.keys.start < first + key + MR);
+        if from >= to {
+            continue;
+        }
+        let (at, num_rows) = (from * STRIDE + key, to - from);
         let d_value = (&mut scratch.d_value[key * value_dim..][..MR * value_dim], value_dim);
-        let probs = &scratch.probs[key..];
-        value_tile::<S, MR, 1, STRIDE>(simd, probs, (d_outputs, num_rows), &ONES, d_value);
+        let factors = (d_outputs.skip(from), num_rows);
+        value_tile::<S, MR, 1, STRIDE>(simd, &scratch.probs[at..], factors, &ONES, d_value);
         let d_key = (&mut scratch.d_key[key * dim..][..MR * dim], dim);
-        let d_scores = &scratch.d_scores[key..];
-        value_tile::<S, MR, 1, STRIDE>(simd, d_scores, (queries, num_rows), &ONES, d_key);
+        let factors = (queries.skip(from), num_rows);
+        value_tile::<S, MR, 1, STRIDE>(simd, &scratch.d_scores[at..], factors, &ONES, d_key);
     }
 }
 
@@ -194,7 +200,7 @@ pub(super) fn select_queries<S: Simd, const MR: usize>(
     (scratch, d_query): (&mut GradientScratch<'_>, &mut [f32]),
 ) {
     let dim = problem.plan.padded_head_dim;
-    let mut masks: Masks = std::array::from_fn(|_| RowMask::default());
+    let mut masks = room_for_masks();
     for block in partition_blocks(problem.config.mask.key_len(head.at.batch), partition) {
         let at = (rows.member, rows.first);
         let Some(rows) = RowBlock::new(problem, head, at, block, &mut masks) else { continue };

@@ -226,7 +226,7 @@ impl<'j, I: Iterator<Item = PackJob<'j>>> SimdTask for PackTask<'_, '_, I> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd, const MR: usize>(self, _: S) {
+    fn run<S: Simd, const MR: usize>(self, simd: S) {
         let (problem, plan) = (self.problem, self.problem.plan);
         let rows = self.scratch.rows;
         while let Some(job) = self.queue.take() {
@@ -252,7 +252,7 @@ impl<'j, I: Iterator<Item = PackJob<'j>>> SimdTask for PackTask<'_, '_, I> {
                     }
                 }
                 PackJob::Rows { head, member, block, target } => {
-                    pack_row_block(problem, (head, member), block * BLOCK_Q, target, rows);
+                    pack_row_block(simd, problem, (head, member), block * BLOCK_Q, target, rows);
                 }
             }
         }
@@ -263,7 +263,8 @@ impl<'j, I: Iterator<Item = PackJob<'j>>> SimdTask for PackTask<'_, '_, I> {
 /// d_output' = w·d_output, delta = d_output'·output − d_log_sum_exp, base = log_sum_exp·log₂e. What follows then
 /// knows nothing of sinks.
 #[inline(always)]
-fn pack_row_block(
+fn pack_row_block<S: Simd>(
+    simd: S,
     problem: &GradientProblem<'_>,
     (at, member): (HeadAt, usize),
     first: usize,
@@ -288,7 +289,7 @@ fn pack_row_block(
             continue;
         }
         let query = wide_row(problem.query, [at.batch, head, row], &mut one[..plan.head_dim]);
-        pack_query_row(query, problem.scale.query, (r % tile, tile), queries);
+        pack_query_row(simd, (query, problem.scale.query), (r % tile, tile), queries);
         if !plan.in_place.queries {
             let wide = &mut target.query_rows[r * plan.padded_head_dim..][..plan.padded_head_dim];
             wide[..plan.head_dim].copy_from_slice(query);
@@ -310,7 +311,7 @@ fn pack_row_block(
         // A row without keys has probabilities 0 from any base.
         target.terms[2 * r + 1] = if log_sum_exp == f32::NEG_INFINITY { 0.0 } else { log_sum_exp * LOG2_E };
         if plan.value_dim > 0 {
-            pack_query_row(d_output, 1.0, (r % tile, tile), d_outputs);
+            pack_query_row(simd, (d_output, 1.0), (r % tile, tile), d_outputs);
             if !plan.in_place.d_outputs {
                 let wide = &mut target.d_output_rows[r * plan.padded_value_dim..][..plan.padded_value_dim];
                 wide[..plan.value_dim].copy_from_slice(d_output);

@@ -13,7 +13,7 @@ use super::super::forward::union;
 use super::super::pack::{PACK_ROWS, clear_query_row, pack_keys, pack_query_row, strip_len, wide_row};
 use super::super::plan::{BLOCK_Q, MAX_TILE_ROWS};
 use super::super::problem::ScaleParts;
-use super::super::row_mask::RowMask;
+use super::super::row_mask::{room_for_masks, row_masks};
 use super::super::run::ForwardCall;
 use super::super::scratch::zeroed;
 use super::super::tile::{load, score_tile, store};
@@ -216,12 +216,9 @@ fn add_strip<S: Simd, const MR: usize>(
     sums: &mut [f32; JOB_KEYS],
 ) {
     let (shape, config) = (&pass.forward.shape, &pass.forward.config);
-    let mut masks: [RowMask; MAX_TILE_ROWS] = std::array::from_fn(|_| RowMask::default());
-    let masks = &mut masks[..rows.len()];
-    for (mask, row) in masks.iter_mut().zip(rows.clone()) {
-        let row = head.member * shape.seq_len_q + row;
-        *mask = RowMask::new((shape, config), (head.batch, head.kv_head), row, &head.keys);
-    }
+    let (mut room, before) = (room_for_masks::<MAX_TILE_ROWS>(), head.member * shape.seq_len_q);
+    let in_group = before + rows.start..before + rows.end;
+    let masks = row_masks((shape, config), (head.batch, head.kv_head), in_group, &head.keys, &mut room);
     let keys = union(masks);
     if keys.is_empty() {
         return;
@@ -230,7 +227,7 @@ fn add_strip<S: Simd, const MR: usize>(
     for (r, mask) in masks.iter().enumerate() {
         let at = [mask.batch, mask.head, mask.row];
         let row = wide_row(pass.forward.query, at, &mut parts.wide[..head_dim]);
-        pack_query_row(row, pass.scale.query, (r, MR), parts.strip);
+        pack_query_row(simd, (row, pass.scale.query), (r, MR), parts.strip);
     }
     for r in masks.len()..MR {
         clear_query_row((r, MR), parts.strip);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::super::observe::Observe;
 use super::super::plan::{BLOCK_KV, BLOCK_Q, MAX_TILE_ROWS, Merge};
 use super::super::problem::Problem;
-use super::super::row_mask::RowMask;
+use super::super::row_mask::{RowMask, room_for_masks, row_masks};
 use super::super::run::ObservedSizes;
 use super::super::scratch::{filled, filled_with, zeroed};
 use super::layout::{DISTANCE, ENERGY, INDUCTION, MAX, RowLayout, SAME_TOKEN, SUM};
@@ -329,10 +329,8 @@ impl Observe for RowObserver<'_> {
         }
         let keys = 0..problem.config.mask.key_len(job.batch);
         let options = (problem.shape, problem.config);
-        let mut masks: [RowMask; BLOCK_Q] = std::array::from_fn(|_| RowMask::default());
-        for (mask, row) in masks.iter_mut().zip(job.rows.clone()) {
-            *mask = RowMask::new(options, (job.batch, job.kv_head), row, &keys);
-        }
-        self.finish_rows(problem, &masks[..job.rows.len()], (sums, cells));
+        let mut room = room_for_masks::<BLOCK_Q>();
+        let masks = row_masks(options, (job.batch, job.kv_head), job.rows.clone(), &keys, &mut room);
+        self.finish_rows(problem, masks, (sums, cells));
     }
 }
