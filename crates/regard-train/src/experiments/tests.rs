@@ -1,7 +1,9 @@
 use super::network::{Mixer, Network, Positions, Sizes};
+use super::recall::Recall;
 use super::report::{Report, Table};
-use super::rivals::fitted;
+use super::rivals::{Plan, Runs, compare, fitted, steps_in_equal_time};
 use super::treebank::{NEIGHBOURS, Treebank, looks};
+use super::trial::Task;
 use super::*;
 use crate::chart::{Axis, Chart, Series};
 use crate::sentences::templates::Part;
@@ -81,6 +83,37 @@ fn rivals__fitted_to_attention__have_equal_parameters_within_five_percent() {
         let ratio = rival.parameters as f64 / attention;
         assert!((0.95..=1.05).contains(&ratio), "{}: {ratio}", rival.rival.name);
     }
+}
+
+#[test]
+fn recall__every_question__asks_for_the_value_that_stands_after_its_key() {
+    let batch = Recall { pairs: [1, 16], seed: 1 }.batch(0, 8);
+    assert_eq!((batch.lens.len(), batch.seq_len), (8, 64));
+    assert!(batch.labels.len() >= 8 * 32);
+    for &(at, value) in &batch.labels {
+        let (text, place) = (&batch.tokens[at / 64 * 64..][..64], at % 64);
+        let key = text.iter().position(|&token| token == text[place]).unwrap();
+        assert!(key < place && key.is_multiple_of(2) && text[key + 1] == value, "{text:?} {place}");
+    }
+}
+
+#[test]
+fn rivals__compared_twice__are_trained_once_and_the_best_rate_has_every_seed() {
+    let folder = folder("rivals");
+    let rivals = fitted(256, 4, 64).unwrap();
+    let (task, plan) = (Recall { pairs: [1, 2], seed: 1 }, Plan { steps: 2, seeds: 2, seed: 1 });
+    let run = || {
+        let mut runs = Runs::open(folder.join("runs.jsonl")).unwrap();
+        let trained = compare(&rivals, &mut runs, &task, &[&task], plan, &mut |_| ()).unwrap();
+        assert!(steps_in_equal_time(&trained, 2).contains(&2), "the quickest makes all");
+        trained.iter().map(|trained| (trained.rate, trained.right_after(2, 0))).collect::<Vec<_>>()
+    };
+    let first = run();
+    let lines = || fs::read_to_string(folder.join("runs.jsonl")).unwrap().lines().count();
+    assert_eq!(lines(), 3 * (4 + 1));
+    assert!(first.iter().all(|(_, right)| right.len() == 2 && right.iter().all(|right| right.is_finite())));
+    assert_eq!((run(), lines()), (first, 15));
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
