@@ -22,7 +22,7 @@ const LENGTHS: [usize; 4] = [10, 20, 40, 80];
 
 pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
     let seed = settings.seed;
-    let (steps, seeds) = if settings.quick { (20, 1) } else { (1000, 3) };
+    let (steps, seeds) = if settings.quick { (20, 1) } else { (500, 3) };
     let plan = Plan { steps, seeds, seed };
     let rivals = fitted(VOCABULARY, DIM, 2 * LENGTHS[3] + 1)?;
     let form = if settings.quick { "quick-" } else { "" };

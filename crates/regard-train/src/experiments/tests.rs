@@ -87,7 +87,7 @@ fn rivals__fitted_to_attention__have_equal_parameters_within_five_percent() {
 
 #[test]
 fn recall__every_question__asks_for_the_value_that_stands_after_its_key() {
-    let batch = Recall { pairs: [1, 16], seed: 1 }.batch(0, 8);
+    let batch = Recall { pairs: &[1, 16], seed: 1 }.batch(0, 8);
     assert_eq!((batch.lens.len(), batch.seq_len), (8, 64));
     assert!(batch.labels.len() >= 8 * 32);
     for &(at, value) in &batch.labels {
@@ -101,7 +101,7 @@ fn recall__every_question__asks_for_the_value_that_stands_after_its_key() {
 fn rivals__compared_twice__are_trained_once_and_the_best_rate_has_every_seed() {
     let folder = folder("rivals");
     let rivals = fitted(256, 4, 64).unwrap();
-    let (task, plan) = (Recall { pairs: [1, 2], seed: 1 }, Plan { steps: 2, seeds: 2, seed: 1 });
+    let (task, plan) = (Recall { pairs: &[1, 2], seed: 1 }, Plan { steps: 2, seeds: 2, seed: 1 });
     let run = || {
         let mut runs = Runs::open(folder.join("runs.jsonl")).unwrap();
         let trained = compare(&rivals, &mut runs, &task, &[&task], plan, &mut |_| ()).unwrap();
