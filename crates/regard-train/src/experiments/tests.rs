@@ -8,7 +8,9 @@ use super::*;
 use crate::chart::{Axis, Chart, Series};
 use crate::sentences::templates::Part;
 
-use burn::tensor::Device;
+use burn::nn::LstmConfig;
+use burn::nn::gru::GruConfig;
+use burn::tensor::{Device, Tensor, TensorData};
 use regard_lens::Model;
 
 fn report() -> Report {
@@ -142,6 +144,23 @@ fn network__same_seed__has_the_same_parameters_and_lstm_forgets_little_at_first(
     assert_eq!(outputs(1), outputs(1));
     assert_ne!(outputs(1), outputs(2));
     assert_eq!(Network::new(&sizes, 1, &device).unwrap().forget_biases(), vec![1.0; 5]);
+}
+
+#[test]
+fn recurrence__gates_side_by_side__give_what_burns_cells_give() {
+    let device = Device::flex();
+    let numbers: Vec<f32> = (0..2 * 7 * 5).map(|at| (at as f32 * 0.7).sin()).collect();
+    let input = Tensor::<3>::from_data(TensorData::new(numbers, [2, 7, 5]), &device);
+    let lstm = LstmConfig::new(5, 6, true).init(&device);
+    let gru = GruConfig::new(5, 6, true).init(&device);
+    for (found, wanted) in [
+        (recurrence::lstm(&lstm, input.clone()), lstm.forward(input.clone(), None).0),
+        (recurrence::gru(&gru, input.clone()), gru.forward(input.clone(), None)),
+    ] {
+        assert_eq!(found.dims(), [2, 7, 6]);
+        let farthest = (found - wanted).abs().max().into_scalar::<f32>();
+        assert!(farthest < 1e-6, "{farthest}");
+    }
 }
 
 /// A folder with nothing in it.
