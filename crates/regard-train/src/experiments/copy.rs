@@ -68,7 +68,10 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     );
     let wins = rivals::recurrent_wins(&trained, plan, &names);
     let but = if wins.is_empty() { String::new() } else { format!(", but {}", wins.join("; ")) };
-    report.find(wins.is_empty(), format!("no recurrent network copies more than attention{but}"));
+    report.find(
+        wins.is_empty(),
+        format!("nowhere is each seed of a recurrent network above each of attention's{but}"),
+    );
     report.limits.push(
         "40 and 80 letters are the negative control: outside the lengths of training nothing is promised",
     );

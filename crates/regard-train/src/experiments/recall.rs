@@ -59,7 +59,10 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     );
     let wins = rivals::recurrent_wins(&trained, plan, &names);
     let but = if wins.is_empty() { String::new() } else { format!(", but {}", wins.join("; ")) };
-    report.find(wins.is_empty(), format!("no recurrent network recalls more than attention{but}"));
+    report.find(
+        wins.is_empty(),
+        format!("nowhere is each seed of a recurrent network above each of attention's{but}"),
+    );
     report.limits.push(
         "one width and so many steps: a wider recurrent state, or far more training, recalls more; attention's state grows with the text, theirs does not",
     );

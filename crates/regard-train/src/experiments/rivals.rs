@@ -231,15 +231,15 @@ pub(super) fn tests_table(
     table
 }
 
-/// Where a recurrent network does better than attention after as many examples, as far as the mean tells.
+/// Where every seed of a recurrent network does better than every seed of attention after as many examples.
 pub(super) fn recurrent_wins(trained: &[Trained<'_>], plan: Plan, tests: &[String]) -> Vec<String> {
     let mut wins = Vec::new();
     for recurrent in &trained[1..] {
         for (test, name) in tests.iter().enumerate() {
-            let [theirs, attention] = [recurrent, &trained[0]].map(|of| of.mean_after(plan.steps, test));
-            if theirs > attention {
-                let network = recurrent.fitted.rival.name;
-                wins.push(format!("{network} at {name}, {theirs:.3} against {attention:.3}"));
+            let [theirs, attention] = [recurrent, &trained[0]].map(|of| of.right_after(plan.steps, test));
+            if theirs.iter().all(|theirs| attention.iter().all(|attention| theirs > attention)) {
+                let [theirs, attention] = [theirs, attention].map(|right| spread(&right));
+                wins.push(format!("{} at {name}: {theirs} against {attention}", recurrent.fitted.rival.name));
             }
         }
     }
