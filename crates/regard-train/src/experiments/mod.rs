@@ -13,6 +13,7 @@ mod order;
 mod plain;
 mod pruning;
 mod recall;
+mod recurrence;
 mod report;
 mod rivals;
 mod scale;

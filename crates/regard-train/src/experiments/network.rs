@@ -11,6 +11,7 @@ use regard::position::{SinusoidalPositions, alibi_slopes};
 use regard::{AttentionConfig, Mask, QueryPosition};
 use regard_burn::{MultiHeadAttention, MultiHeadAttentionConfig};
 
+use super::recurrence;
 use crate::error::TrainError;
 use crate::model::{initial, integers};
 use crate::objective::Batch;
@@ -249,8 +250,8 @@ impl Network {
                     .map_err(|error| TrainError::Attention(error.to_string()))?;
                 attention.forward(input, &sizes.attention(&slopes)).map_err(failed)?
             }
-            Mix::Lstm(Recurrent { cell, output }) => output.forward(cell.forward(input, None).0),
-            Mix::Gru(Recurrent { cell, output }) => output.forward(cell.forward(input, None)),
+            Mix::Lstm(Recurrent { cell, output }) => output.forward(recurrence::lstm(cell, input)),
+            Mix::Gru(Recurrent { cell, output }) => output.forward(recurrence::gru(cell, input)),
         };
         let hidden = hidden + mixed;
         Ok(match &layer.feed_forward {

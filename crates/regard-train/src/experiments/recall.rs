@@ -1,9 +1,8 @@
 //! Recall: pairs of keys and values, then keys whose values are to be said (Arora et al. 2023, "MQAR").
 
 use super::report::{Report, Table};
-use super::rivals::{Fitted, RATES, Run, Runs, fitted};
-use super::scale::spread;
-use super::trial::{Task, Trial};
+use super::rivals::{self, Fitted, Plan, Runs, Trained, fitted};
+use super::trial::Task;
 use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
 use crate::error::TrainError;
@@ -12,101 +11,70 @@ use crate::random::{Purpose, rng};
 
 const VOCABULARY: u32 = 256;
 const LEN: usize = 64;
+/// What would fill up a text shorter than others; all have the same length.
+const FILL: u32 = 0;
 const DIM: usize = 64;
-/// What stands where nothing is asked.
-const NOTHING: u32 = 0;
+/// Pairs of a text.
+static PAIRS: [usize; 3] = [4, 8, 16];
 
 pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>) -> Result<(), TrainError> {
-    let (pairs, search, steps, seeds): (&[usize], u64, u64, u64) =
-        if settings.quick { (&[4], 25, 50, 1) } else { (&[4, 8, 16], 400, 2000, 3) };
+    let seed = settings.seed;
+    let (steps, seeds) = if settings.quick { (25, 1) } else { (800, 3) };
+    let plan = Plan { steps, seeds, seed };
     let rivals = fitted(VOCABULARY as usize, DIM, LEN)?;
-    let mut runs = Runs::open(settings.keep.join(format!("recall-{}.runs.jsonl", settings.seed)))?;
+    let form = if settings.quick { "quick-" } else { "" };
+    let mut runs = Runs::open(settings.keep.join(format!("recall-{form}{seed}.runs.jsonl")))?;
     report.tables.push(sizes_table(&rivals, LEN));
-    let mut table = Table::new(
+    let tests = [0, 1, 2].map(|at| Recall { pairs: &PAIRS[at..=at], seed });
+    let tests = tests.each_ref().map(|test| test as &dyn Task);
+    let trained = rivals::compare(&rivals, &mut runs, &Recall { pairs: &PAIRS, seed }, &tests, plan, note)?;
+    let names = PAIRS.map(|pairs| format!("{pairs} pairs"));
+    report.tables.push(rivals::rates_table(&trained, plan));
+    report.tables.push(rivals::tests_table(
         &format!(
-            "Values recalled, of {LEN} tokens (guessing a value: 1/{}; one of the text's values: 1/pairs), learning rate chosen after {search} steps of {}; {steps} steps, mean and range of {seeds} seed(s)",
-            VOCABULARY / 2,
-            RATES.len()
+            "Values recalled, of {LEN} tokens, trained on 4, 8 and 16 pairs, mean and range of {seeds} seed(s); a guess is one of the text's values",
         ),
-        &["pairs", "network", "rate", "after equal examples", "after equal seconds", "seconds for all"],
-    );
-    let mut curves = Vec::new();
-    let mut hardest = Vec::new();
-    for &pairs in pairs {
-        let mut rows: Vec<(&Fitted, f64, Vec<Run>)> = Vec::new();
-        for fitted in &rivals {
-            let task = Recall { pairs, seed: settings.seed };
-            let trial = |learning_rate, steps: u64, seed| Trial {
-                steps,
-                batch_size: 32,
-                learning_rate,
-                seed,
-                every: (steps / 20).max(1),
-                enough: 0.999,
-            };
-            let name = format!("recall {pairs}");
-            let mut best = (f64::NEG_INFINITY, RATES[0]);
-            for rate in RATES {
-                note(&format!("{pairs} pairs, {}, rate {rate}", fitted.rival.name));
-                let run = runs.get(&name, fitted, &task, &trial(rate, search, settings.seed))?;
-                // Most networks guess at first: where all do, the loss tells.
-                let last = run.points.last().map_or(f64::NEG_INFINITY, |point| point.accuracy - point.loss);
-                if last > best.0 {
-                    best = (last, rate);
-                }
-            }
-            let mut made = Vec::new();
-            for seed in 0..seeds {
-                note(&format!("{pairs} pairs, {}, seed {}", fitted.rival.name, settings.seed + seed));
-                made.push(runs.get(&name, fitted, &task, &trial(best.1, steps, settings.seed + seed))?);
-            }
-            rows.push((fitted, best.1, made));
-        }
-        let seconds = |runs: &[Run]| {
-            let all = runs.iter().filter_map(|run| run.points.last()).map(|point| point.seconds);
-            all.sum::<f64>() / runs.len() as f64
-        };
-        let least = rows.iter().map(|(_, _, made)| seconds(made)).fold(f64::INFINITY, f64::min);
-        for (fitted, rate, made) in &rows {
-            let finals: Vec<f64> = made.iter().map(Run::accuracy).collect();
-            let early: Vec<f64> = made.iter().map(|run| run.accuracy_after(least)).collect();
-            table.rows.push(vec![
-                pairs.to_string(),
-                fitted.rival.name.to_owned(),
-                rate.to_string(),
-                spread(&finals),
-                spread(&early),
-                format!("{:.0}", seconds(made)),
-            ]);
-            curves.push(Series {
-                name: format!("{}, {pairs} pairs", fitted.rival.name),
-                points: made[0].points.iter().map(|point| [point.step as f64, point.accuracy]).collect(),
-            });
-        }
-        hardest = rows.iter().map(|(_, _, made)| made.iter().map(Run::accuracy).collect()).collect();
+        &trained,
+        plan,
+        &names,
+        &PAIRS.map(|pairs| 1.0 / pairs as f64),
+    ));
+    for (test, name) in names.iter().enumerate() {
+        report.charts.push(Chart {
+            title: format!("Values recalled of {name}, seed {seed}"),
+            x: Axis::linear("step"),
+            y: Axis::linear("share right"),
+            series: trained.iter().map(|trained| curve(trained, test)).collect(),
+        });
     }
-    report.tables.push(table);
-    report.charts.push(Chart {
-        title: "Values recalled".to_owned(),
-        x: Axis::linear("step"),
-        y: Axis::linear("share right"),
-        series: curves,
-    });
-    let of = |at: usize| {
-        let all: &Vec<f64> = &hardest[at];
-        all.iter().sum::<f64>() / all.len() as f64
-    };
-    let most = pairs[pairs.len() - 1];
-    report.find(of(0) >= 0.99, format!("with {most} pairs attention recalls {:.1} %", 100.0 * of(0)));
+    let most = PAIRS.len() - 1;
+    let [attention, lstm, gru] = [0, 1, 2].map(|rival: usize| trained[rival].mean_after(steps, most));
     report.find(
-        of(1) < 0.9 && of(2) < 0.9,
-        format!("LSTM and GRU of equal parameters recall {:.1} % and {:.1} %", 100.0 * of(1), 100.0 * of(2)),
+        attention >= 0.99,
+        format!("with {} attention recalls {:.1} %", names[most], 100.0 * attention),
+    );
+    report.find(
+        lstm < 0.9 && gru < 0.9,
+        format!("LSTM and GRU of equal parameters recall {:.1} % and {:.1} %", 100.0 * lstm, 100.0 * gru),
+    );
+    let wins = rivals::recurrent_wins(&trained, plan, &names);
+    let but = if wins.is_empty() { String::new() } else { format!(", but {}", wins.join("; ")) };
+    report.find(
+        wins.is_empty(),
+        format!("nowhere is each seed of a recurrent network above each of attention's{but}"),
     );
     report.limits.push(
         "one width and so many steps: a wider recurrent state, or far more training, recalls more; attention's state grows with the text, theirs does not",
     );
     runs.finish();
     Ok(())
+}
+
+/// Share right in a test by step, of the first seed.
+fn curve(trained: &Trained<'_>, test: usize) -> Series {
+    let run = &trained.runs[0];
+    let points = run.points.iter().zip(&run.tests).map(|(point, right)| [point.step as f64, right[test]]);
+    Series { name: trained.fitted.rival.name.to_owned(), points: points.collect() }
 }
 
 /// What the networks are made of.
@@ -126,32 +94,32 @@ pub(super) fn sizes_table(rivals: &[Fitted], seq_len: usize) -> Table {
     table
 }
 
-/// Keys are the lower half of the vocabulary without 0, values the upper half.
-struct Recall {
-    pairs: usize,
-    seed: u64,
+/// Keys are the lower half of the vocabulary without 0, values the upper half. After the pairs every token asks for one of the keys.
+pub(super) struct Recall {
+    /// How many pairs a text may have.
+    pub(super) pairs: &'static [usize],
+    pub(super) seed: u64,
 }
 
 impl Task for Recall {
     fn batch(&self, number: u64, size: usize) -> Batch {
         let example = |index| {
             let mut rng = rng(self.seed, Purpose::Experiment, number, index);
+            let pairs = self.pairs[rng.usize(..self.pairs.len())];
             let mut keys: Vec<u32> = (1..VOCABULARY / 2).collect();
             rng.shuffle(&mut keys);
-            keys.truncate(self.pairs);
+            keys.truncate(pairs);
             let values: Vec<u32> = keys.iter().map(|_| rng.u32(VOCABULARY / 2..VOCABULARY)).collect();
             let mut tokens: Vec<u32> =
                 keys.iter().zip(&values).flat_map(|(&key, &value)| [key, value]).collect();
-            let mut places: Vec<usize> = (tokens.len()..LEN).collect();
-            tokens.resize(LEN, NOTHING);
-            rng.shuffle(&mut places);
-            let labels = keys.iter().zip(&values).zip(places).map(|((&key, &value), place)| {
-                tokens[place] = key;
-                (place, value)
-            });
-            let labels = labels.collect();
+            let mut labels = Vec::new();
+            for place in tokens.len()..LEN {
+                let asked = rng.usize(..pairs);
+                tokens.push(keys[asked]);
+                labels.push((place, values[asked]));
+            }
             Example { tokens, labels }
         };
-        Batch::new(&(0..size as u64).map(example).collect::<Vec<_>>(), NOTHING)
+        Batch::new(&(0..size as u64).map(example).collect::<Vec<_>>(), FILL)
     }
 }

@@ -1,12 +1,16 @@
 use super::network::{Mixer, Network, Positions, Sizes};
+use super::recall::Recall;
 use super::report::{Report, Table};
-use super::rivals::fitted;
+use super::rivals::{Plan, Runs, compare, fitted, steps_in_equal_time};
 use super::treebank::{NEIGHBOURS, Treebank, looks};
+use super::trial::Task;
 use super::*;
 use crate::chart::{Axis, Chart, Series};
 use crate::sentences::templates::Part;
 
-use burn::tensor::Device;
+use burn::nn::LstmConfig;
+use burn::nn::gru::GruConfig;
+use burn::tensor::{Device, Tensor, TensorData};
 use regard_lens::Model;
 
 fn report() -> Report {
@@ -84,6 +88,37 @@ fn rivals__fitted_to_attention__have_equal_parameters_within_five_percent() {
 }
 
 #[test]
+fn recall__every_question__asks_for_the_value_that_stands_after_its_key() {
+    let batch = Recall { pairs: &[1, 16], seed: 1 }.batch(0, 8);
+    assert_eq!((batch.lens.len(), batch.seq_len), (8, 64));
+    assert!(batch.labels.len() >= 8 * 32);
+    for &(at, value) in &batch.labels {
+        let (text, place) = (&batch.tokens[at / 64 * 64..][..64], at % 64);
+        let key = text.iter().position(|&token| token == text[place]).unwrap();
+        assert!(key < place && key.is_multiple_of(2) && text[key + 1] == value, "{text:?} {place}");
+    }
+}
+
+#[test]
+fn rivals__compared_twice__are_trained_once_and_the_best_rate_has_every_seed() {
+    let folder = folder("rivals");
+    let rivals = fitted(256, 4, 64).unwrap();
+    let (task, plan) = (Recall { pairs: &[1, 2], seed: 1 }, Plan { steps: 2, seeds: 2, seed: 1 });
+    let run = || {
+        let mut runs = Runs::open(folder.join("runs.jsonl")).unwrap();
+        let trained = compare(&rivals, &mut runs, &task, &[&task], plan, &mut |_| ()).unwrap();
+        assert!(steps_in_equal_time(&trained, 2).contains(&2), "the quickest makes all");
+        trained.iter().map(|trained| (trained.rate, trained.right_after(2, 0))).collect::<Vec<_>>()
+    };
+    let first = run();
+    let lines = || fs::read_to_string(folder.join("runs.jsonl")).unwrap().lines().count();
+    assert_eq!(lines(), 3 * (4 + 1));
+    assert!(first.iter().all(|(_, right)| right.len() == 2 && right.iter().all(|right| right.is_finite())));
+    assert_eq!((run(), lines()), (first, 15));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn network__same_seed__has_the_same_parameters_and_lstm_forgets_little_at_first() {
     let sizes = Sizes {
         vocabulary: 9,
@@ -109,6 +144,23 @@ fn network__same_seed__has_the_same_parameters_and_lstm_forgets_little_at_first(
     assert_eq!(outputs(1), outputs(1));
     assert_ne!(outputs(1), outputs(2));
     assert_eq!(Network::new(&sizes, 1, &device).unwrap().forget_biases(), vec![1.0; 5]);
+}
+
+#[test]
+fn recurrence__gates_side_by_side__give_what_burns_cells_give() {
+    let device = Device::flex();
+    let numbers: Vec<f32> = (0..2 * 7 * 5).map(|at| (at as f32 * 0.7).sin()).collect();
+    let input = Tensor::<3>::from_data(TensorData::new(numbers, [2, 7, 5]), &device);
+    let lstm = LstmConfig::new(5, 6, true).init(&device);
+    let gru = GruConfig::new(5, 6, true).init(&device);
+    for (found, wanted) in [
+        (recurrence::lstm(&lstm, input.clone()), lstm.forward(input.clone(), None).0),
+        (recurrence::gru(&gru, input.clone()), gru.forward(input.clone(), None)),
+    ] {
+        assert_eq!(found.dims(), [2, 7, 6]);
+        let farthest = (found - wanted).abs().max().into_scalar::<f32>();
+        assert!(farthest < 1e-6, "{farthest}");
+    }
 }
 
 /// A folder with nothing in it.
