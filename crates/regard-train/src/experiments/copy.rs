@@ -1,6 +1,5 @@
 //! Copying what was read, and texts longer than those of training.
 
-use super::recall::sizes_table;
 use super::report::Report;
 use super::rivals::{self, Plan, Runs, fitted};
 use super::trial::Task;
@@ -25,9 +24,8 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     let (steps, seeds) = if settings.quick { (20, 1) } else { (500, 3) };
     let plan = Plan { steps, seeds, seed };
     let rivals = fitted(VOCABULARY, DIM, 2 * LENGTHS[3] + 1)?;
-    let form = if settings.quick { "quick-" } else { "" };
-    let mut runs = Runs::open(settings.keep.join(format!("copy-{form}{seed}.runs.jsonl")))?;
-    report.tables.push(sizes_table(&rivals, 2 * TRAINED[1]));
+    let mut runs = Runs::of(settings, "copy")?;
+    report.tables.push(rivals::sizes_table(&rivals, 2 * TRAINED[1]));
     let tests = LENGTHS.map(|length| Copy { letters: [length, length], seed });
     let tests = tests.each_ref().map(|test| test as &dyn Task);
     let trained = rivals::compare(&rivals, &mut runs, &Copy { letters: TRAINED, seed }, &tests, plan, note)?;
@@ -66,12 +64,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
             100.0 * right(0, 3)
         ),
     );
-    let wins = rivals::recurrent_wins(&trained, plan, &names);
-    let but = if wins.is_empty() { String::new() } else { format!(", but {}", wins.join("; ")) };
-    report.find(
-        wins.is_empty(),
-        format!("nowhere is each seed of a recurrent network above each of attention's{but}"),
-    );
+    rivals::report_wins(report, &trained, plan, &names);
     report.limits.push(
         "40 and 80 letters are the negative control: outside the lengths of training nothing is promised",
     );

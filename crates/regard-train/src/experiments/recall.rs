@@ -1,7 +1,7 @@
 //! Recall: pairs of keys and values, then keys whose values are to be said (Arora et al. 2023, "MQAR").
 
-use super::report::{Report, Table};
-use super::rivals::{self, Fitted, Plan, Runs, Trained, fitted};
+use super::report::Report;
+use super::rivals::{self, Plan, Runs, Trained, fitted};
 use super::trial::Task;
 use super::{Note, Settings};
 use crate::chart::{Axis, Chart, Series};
@@ -22,9 +22,8 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
     let (steps, seeds) = if settings.quick { (25, 1) } else { (800, 3) };
     let plan = Plan { steps, seeds, seed };
     let rivals = fitted(VOCABULARY as usize, DIM, LEN)?;
-    let form = if settings.quick { "quick-" } else { "" };
-    let mut runs = Runs::open(settings.keep.join(format!("recall-{form}{seed}.runs.jsonl")))?;
-    report.tables.push(sizes_table(&rivals, LEN));
+    let mut runs = Runs::of(settings, "recall")?;
+    report.tables.push(rivals::sizes_table(&rivals, LEN));
     let tests = [0, 1, 2].map(|at| Recall { pairs: &PAIRS[at..=at], seed });
     let tests = tests.each_ref().map(|test| test as &dyn Task);
     let trained = rivals::compare(&rivals, &mut runs, &Recall { pairs: &PAIRS, seed }, &tests, plan, note)?;
@@ -57,12 +56,7 @@ pub(super) fn run(settings: &Settings, report: &mut Report, note: &mut Note<'_>)
         lstm < 0.9 && gru < 0.9,
         format!("LSTM and GRU of equal parameters recall {:.1} % and {:.1} %", 100.0 * lstm, 100.0 * gru),
     );
-    let wins = rivals::recurrent_wins(&trained, plan, &names);
-    let but = if wins.is_empty() { String::new() } else { format!(", but {}", wins.join("; ")) };
-    report.find(
-        wins.is_empty(),
-        format!("nowhere is each seed of a recurrent network above each of attention's{but}"),
-    );
+    rivals::report_wins(report, &trained, plan, &names);
     report.limits.push(
         "one width and so many steps: a wider recurrent state, or far more training, recalls more; attention's state grows with the text, theirs does not",
     );
@@ -75,23 +69,6 @@ fn curve(trained: &Trained<'_>, test: usize) -> Series {
     let run = &trained.runs[0];
     let points = run.points.iter().zip(&run.tests).map(|(point, right)| [point.step as f64, right[test]]);
     Series { name: trained.fitted.rival.name.to_owned(), points: points.collect() }
-}
-
-/// What the networks are made of.
-pub(super) fn sizes_table(rivals: &[Fitted], seq_len: usize) -> Table {
-    let mut table = Table::new(
-        "Two layers each",
-        &["network", "inner parameters", "width inside", &format!("numbers that carry {seq_len} tokens")],
-    );
-    for fitted in rivals {
-        table.rows.push(vec![
-            fitted.rival.name.to_owned(),
-            fitted.parameters.to_string(),
-            fitted.sizes.state.to_string(),
-            fitted.state_numbers(seq_len).to_string(),
-        ]);
-    }
-    table
 }
 
 /// Keys are the lower half of the vocabulary without 0, values the upper half. After the pairs every token asks for one of the keys.

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::Note;
 use super::network::{Mixer, Network, Positions, Sizes};
-use super::report::Table;
+use super::report::{Report, Table};
 use super::scale::spread;
 use super::trial::{Point, Task, Trial, accuracy, train};
+use super::{Note, Settings};
 use crate::error::TrainError;
 
 /// Learning rates that each network may choose from (Arora et al. 2023 use the same range).
@@ -185,6 +185,23 @@ pub(super) fn steps_in_equal_time(trained: &[Trained<'_>], steps: u64) -> Vec<u6
     trained.iter().map(|trained| (steps as f64 * quickest / trained.step_seconds) as u64).collect()
 }
 
+/// What the networks are made of.
+pub(super) fn sizes_table(rivals: &[Fitted], seq_len: usize) -> Table {
+    let mut table = Table::new(
+        "Two layers each",
+        &["network", "inner parameters", "width inside", &format!("numbers that carry {seq_len} tokens")],
+    );
+    for fitted in rivals {
+        table.rows.push(vec![
+            fitted.rival.name.to_owned(),
+            fitted.parameters.to_string(),
+            fitted.sizes.state.to_string(),
+            fitted.state_numbers(seq_len).to_string(),
+        ]);
+    }
+    table
+}
+
 /// Which learning rate each network does best with, and what a step takes.
 pub(super) fn rates_table(trained: &[Trained<'_>], plan: Plan) -> Table {
     let mut columns = vec!["network".to_owned()];
@@ -232,7 +249,7 @@ pub(super) fn tests_table(
 }
 
 /// Where every seed of a recurrent network does better than every seed of attention after as many examples.
-pub(super) fn recurrent_wins(trained: &[Trained<'_>], plan: Plan, tests: &[String]) -> Vec<String> {
+fn recurrent_wins(trained: &[Trained<'_>], plan: Plan, tests: &[String]) -> Vec<String> {
     let mut wins = Vec::new();
     for recurrent in &trained[1..] {
         for (test, name) in tests.iter().enumerate() {
@@ -246,6 +263,16 @@ pub(super) fn recurrent_wins(trained: &[Trained<'_>], plan: Plan, tests: &[Strin
     wins
 }
 
+/// Says where a recurrent network wins, cell by cell.
+pub(super) fn report_wins(report: &mut Report, trained: &[Trained<'_>], plan: Plan, tests: &[String]) {
+    let wins = recurrent_wins(trained, plan, tests);
+    let but = if wins.is_empty() { String::new() } else { format!(", but {}", wins.join("; ")) };
+    report.find(
+        wins.is_empty(),
+        format!("nowhere is each seed of a recurrent network above each of attention's{but}"),
+    );
+}
+
 /// Trainings that have been made, on disk as soon as they are: a run that is stopped goes on after the last.
 #[derive(Debug)]
 pub(super) struct Runs {
@@ -254,7 +281,13 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Those of an earlier run with the same settings, or none.
+    /// Those of an earlier run of an experiment with the same settings, or none.
+    pub(super) fn of(settings: &Settings, experiment: &str) -> Result<Self, TrainError> {
+        let form = if settings.quick { "quick-" } else { "" };
+        Self::open(settings.keep.join(format!("{experiment}-{form}{}.runs.jsonl", settings.seed)))
+    }
+
+    /// Those of a file, or none.
     pub(super) fn open(path: PathBuf) -> Result<Self, TrainError> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,

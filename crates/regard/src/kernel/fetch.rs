@@ -61,7 +61,7 @@ impl<'a> Ahead<'a> {
 }
 
 /// The head that a worker is likely to take next, fetched while it computes the one before: where many short heads
-/// are more than the cache holds, reading them would take a fifth of the time.
+/// are more than the cache holds, reading them would take a tenth of the time and more.
 pub(super) struct NextHead<'a> {
     keys: Ahead<'a>,
     values: Ahead<'a>,

@@ -123,19 +123,19 @@ pub(super) fn pack_query_row<S: Simd>(
     (r, tile_rows): (usize, usize),
     strip: &mut [f32],
 ) {
+    const { assert!(CHUNK.is_multiple_of(S::F32_LANES)) };
     let factors = simd.splat_f32s(factor);
     let (chunks, rest) = row.as_chunks::<CHUNK>();
     for (chunk, numbers) in chunks.iter().enumerate() {
         let places = &mut strip[(chunk * tile_rows + r) * CHUNK..][..CHUNK];
         for at in (0..CHUNK).step_by(S::F32_LANES) {
-            // SAFETY: a vector's length divides CHUNK (below), so at + lanes ≤ CHUNK, the length of both.
+            // SAFETY: a vector's length divides CHUNK (asserted), so at + lanes ≤ CHUNK, the length of both.
             unsafe {
                 let number = simd.mul_f32s(load(simd, numbers.as_ptr().add(at)), factors);
                 store(simd, places.as_mut_ptr().add(at), number);
             }
         }
     }
-    const { assert!(CHUNK.is_multiple_of(S::F32_LANES)) };
     if !rest.is_empty() {
         let places = &mut strip[(chunks.len() * tile_rows + r) * CHUNK..][..rest.len()];
         for (place, number) in places.iter_mut().zip(rest) {

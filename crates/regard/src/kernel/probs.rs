@@ -15,7 +15,7 @@ use super::forward::union;
 use super::isa::Isa;
 use super::plan::{BLOCK_KV, MAX_DOT_ROWS};
 use super::problem::ScaleParts;
-use super::row_mask::RowMask;
+use super::row_mask::{room_for_masks, row_masks};
 use super::rows::RowSource;
 use super::scratch::zeroed;
 use super::tile::{load, store};
@@ -91,11 +91,11 @@ impl SimdTask for ProbsTask<'_> {
         let first_row = head % call.shape.group_size() * call.shape.seq_len_q;
         all_probs.fill(0.0);
         for start in all_rows.clone().step_by(MAX_DOT_ROWS) {
-            let mut masks: [RowMask; MAX_DOT_ROWS] = std::array::from_fn(|_| RowMask::default());
-            let masks = &mut masks[..MAX_DOT_ROWS.min(all_rows.end - start)];
-            for ((r, mask), query) in masks.iter_mut().enumerate().zip(queries.chunks_exact_mut(padded)) {
-                let row = first_row + start + r;
-                *mask = RowMask::new((&call.shape, &call.config), (*batch, kv_head), row, all_keys);
+            let mut room = room_for_masks::<MAX_DOT_ROWS>();
+            let rows = first_row + start..first_row + all_rows.end.min(start + MAX_DOT_ROWS);
+            let options = (&call.shape, &call.config);
+            let masks = row_masks(options, (*batch, kv_head), rows, all_keys, &mut room);
+            for (mask, query) in masks.iter().zip(queries.chunks_exact_mut(padded)) {
                 call.query.widen_row(*batch, *head, mask.row, &mut query[..head_dim]);
                 query.iter_mut().for_each(|number| *number *= scale.query);
             }

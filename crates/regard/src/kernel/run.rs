@@ -314,11 +314,11 @@ impl<I: Iterator<Item = usize>, W: Watch> SimdTask for HeadTask<'_, '_, I, W> {
         let (scratch, packed) = self.scratch.split_at_mut(WorkerScratch::len(plan));
         let mut scratch = WorkerScratch::new(plan, scratch);
         let (keys, values) = packed.split_at_mut(plan.packed_keys_len());
-        let num_heads = problem.shape.num_kv_heads;
+        let num_kv_heads = problem.shape.num_kv_heads;
         let mut masks = room_for_masks();
         let num_steps = plan.rows_per_kv_head.div_ceil(MR);
         while let Some(head) = self.queue.take() {
-            let (batch, kv_head) = (head / num_heads, head % num_heads);
+            let (batch, kv_head) = (head / num_kv_heads, head % num_kv_heads);
             let key_len = problem.config.mask.key_len(batch);
             for job in pack_jobs(plan, (keys, values), key_len.div_ceil(BLOCK_KV)) {
                 let block = (job.block, job.keys, job.values);
@@ -326,7 +326,7 @@ impl<I: Iterator<Item = usize>, W: Watch> SimdTask for HeadTask<'_, '_, I, W> {
             }
             let packed = packed_head(problem, (batch, kv_head), (keys, values));
             let next = head + self.ahead;
-            let mut next = NextHead::new(problem, (next / num_heads, next % num_heads), num_steps);
+            let mut next = NextHead::new(problem, (next / num_kv_heads, next % num_kv_heads), num_steps);
             for first in (0..plan.rows_per_kv_head).step_by(plan.block_rows()) {
                 let rows = first..(first + plan.block_rows()).min(plan.rows_per_kv_head);
                 let piece = Piece { batch, kv_head, rows, keys: 0..key_len, packed: 0, partial: None };

@@ -7,8 +7,7 @@ use crate::error::AttentionError;
 /// Scratch memory of attention calls, grown as needed and reused.
 ///
 /// A call without one allocates and frees; a loop of similar calls with one allocates only the first time.
-/// (From a thread that is not one of the rayon pool's, handing out work allocates a few dozen bytes for each further
-/// thread.)
+/// (From a thread that is not one of the rayon pool's, handing out work makes rayon allocate a little.)
 #[derive(Debug, Default)]
 pub struct Workspace {
     numbers: Vec<f32>,
