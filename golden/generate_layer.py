@@ -29,9 +29,11 @@ def textbook(state, query, key, value, num_heads, keep):
     head_dim = model_dim // num_heads
     bias = state.get("in_proj_bias", numpy.zeros(3 * model_dim))
     projected = []
-    for part, x in enumerate((query, key, value)):
+    for part, (name, x) in enumerate(zip("qkv", (query, key, value))):
         rows = slice(part * model_dim, (part + 1) * model_dim)
-        y = x @ state["in_proj_weight"][rows].T + bias[rows]
+        # three matrices where keys and values have a size of their own
+        weight = state["in_proj_weight"][rows] if "in_proj_weight" in state else state[f"{name}_proj_weight"]
+        y = x @ weight.T + bias[rows]
         projected.append(y.reshape(*y.shape[:2], num_heads, head_dim).swapaxes(1, 2))
     q, k, v = projected
     scores = numpy.where(keep[:, None], q @ k.swapaxes(-1, -2) / numpy.sqrt(head_dim), -numpy.inf)
@@ -78,18 +80,21 @@ def check_gradients(found, wide, cross, num_heads, keep, cotangent):
 
 
 def attention(name, seed, model_dim, num_heads, lengths, *,
-              bias=True, cross=False, causal=False, key_lengths=None):
+              bias=True, cross=False, causal=False, key_lengths=None, memory_dim=None):
     """`lengths` is (s_q, s_kv); the batch has two sequences."""
     torch.manual_seed(seed)
-    layer = torch.nn.MultiheadAttention(model_dim, num_heads, bias=bias, batch_first=True).eval()
+    layer = torch.nn.MultiheadAttention(model_dim, num_heads, bias=bias, batch_first=True,
+                                        kdim=memory_dim, vdim=memory_dim).eval()
     if bias:  # PyTorch starts them at zero, which would hide a forgotten bias
         torch.nn.init.normal_(layer.in_proj_bias, std=0.5)
         torch.nn.init.normal_(layer.out_proj.bias, std=0.5)
     # larger than PyTorch starts them, so that the probabilities are far from uniform
-    torch.nn.init.normal_(layer.in_proj_weight, std=1.5 / model_dim**0.5)
+    for key, weight in layer.named_parameters():
+        if key.endswith("_proj_weight"):
+            torch.nn.init.normal_(weight, std=1.5 / weight.shape[1]**0.5)
     s_q, s_kv = lengths
     query = torch.randn(2, s_q, model_dim)
-    key = torch.randn(2, s_kv, model_dim) if cross else query
+    key = torch.randn(2, s_kv, memory_dim or model_dim) if cross else query
     value = key
     inputs = {"query": query, "key": key, "value": value}
     tensors = {key: x.detach().numpy() for key, x in {**layer.state_dict(), **inputs}.items()}
@@ -171,6 +176,7 @@ def main():
     attention("self_attention", 1, 48, 4, (7, 7))
     attention("self_attention_no_bias", 2, 48, 4, (7, 7), bias=False)
     attention("cross_attention", 3, 32, 2, (5, 9), cross=True)
+    attention("cross_attention_kdim", 7, 32, 4, (5, 9), cross=True, memory_dim=20)
     attention("causal", 4, 24, 3, (7, 7), causal=True)
     attention("key_padding", 5, 24, 4, (7, 7), key_lengths=(7, 4))
     rotary()

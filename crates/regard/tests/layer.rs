@@ -35,13 +35,15 @@ fn multi_head_attention__pytorch_goldens__agree() {
         let output = layer(&golden).forward(&golden.f32s("query"), size(&golden, "query"), &config).unwrap();
         assert_close(name, &output, &golden.numbers("output"), 2e-6);
     }
-    let golden = Golden::open("layer/cross_attention.safetensors");
-    let [batch, seq_len_q] = size(&golden, "query");
-    let sizes = [batch, seq_len_q, size(&golden, "key")[1]];
-    let (input, memory) = (golden.f32s("query"), golden.f32s("key"));
-    assert_eq!(memory, golden.f32s("value"), "the layer reads keys and values from one memory");
-    let output = layer(&golden).forward_cross(&input, &memory, sizes, &plain).unwrap();
-    assert_close("cross", &output, &golden.numbers("output"), 2e-6);
+    for name in ["cross_attention", "cross_attention_kdim"] {
+        let golden = Golden::open(&format!("layer/{name}.safetensors"));
+        let [batch, seq_len_q] = size(&golden, "query");
+        let sizes = [batch, seq_len_q, size(&golden, "key")[1]];
+        let (input, memory) = (golden.f32s("query"), golden.f32s("key"));
+        assert_eq!(memory, golden.f32s("value"), "the layer reads keys and values from one memory");
+        let output = layer(&golden).forward_cross(&input, &memory, sizes, &plain).unwrap();
+        assert_close(name, &output, &golden.numbers("output"), 2e-6);
+    }
 }
 
 #[test]

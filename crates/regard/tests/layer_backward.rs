@@ -74,6 +74,7 @@ fn backward__pytorch_goldens__agree() {
         ("self_attention", plain),
         ("self_attention_no_bias", plain),
         ("cross_attention", plain),
+        ("cross_attention_kdim", plain),
         ("causal", plain.with_mask(Mask::causal(QueryPosition::TopLeft))),
         ("key_padding", plain.with_mask(Mask::default().with_key_lengths(&lengths))),
     ] {
@@ -96,9 +97,16 @@ fn backward__pytorch_goldens__agree() {
         let [query, key, value] = [&found.query, &found.key, &found.value];
         let mut compared = vec![
             ("grad.query", found.d_input.clone()),
-            ("grad.in_proj_weight", stacked([&query.d_weight, &key.d_weight, &value.d_weight])),
             ("grad.out_proj.weight", found.output.d_weight.clone()),
         ];
+        if has("in_proj_weight") {
+            let stacked = stacked([&query.d_weight, &key.d_weight, &value.d_weight]);
+            compared.push(("grad.in_proj_weight", stacked));
+        } else {
+            compared.push(("grad.q_proj_weight", query.d_weight.clone()));
+            compared.push(("grad.k_proj_weight", key.d_weight.clone()));
+            compared.push(("grad.v_proj_weight", value.d_weight.clone()));
+        }
         compared.extend(found.d_memory.clone().map(|d_memory| ("grad.memory", d_memory)));
         if has("in_proj_bias") {
             let [query, key, value] = [query, key, value].map(|part| part.d_bias.as_deref().unwrap());
