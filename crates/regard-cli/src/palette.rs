@@ -13,11 +13,50 @@ pub(crate) enum Palette {
     True,
 }
 
-/// Where on the scale of [`Palette::heat`] the legend has its marks: share and what to call it.
-pub(crate) const STOPS: [(f32, &str); 3] = [(0.0, "0 %"), (0.25, "25 %"), (1.0, "100 %")];
+/// Where on the scale of [`Palette::heat`] the legend has its marks.
+pub(crate) const STOPS: [f32; 3] = [0.0, 0.25, 1.0];
 
-/// From which share on each shade is used. Fixed: two heads with the same shade have the same share.
+/// From which place of a scale on each shade is used. Fixed: two heads with the same shade have the same share.
 pub(crate) const SHADES: [(f32, char); 4] = [(0.05, '░'), (0.15, '▒'), (0.35, '▓'), (0.60, '█')];
+
+/// Of the logarithmic scale: 10⁻⁴ to 1.
+const DECADES: f32 = 4.0;
+
+/// Which share gets which colour or shade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// A share stands where it is.
+    Shares,
+    /// A tenth is as far from 1 as a hundredth from a tenth, down to 0.01 %.
+    Logarithmic,
+}
+
+impl Scale {
+    /// The logarithmic scale or the plain one.
+    pub(crate) fn logarithmic_if(log: bool) -> Self {
+        if log { Self::Logarithmic } else { Self::Shares }
+    }
+
+    /// Where a share stands on the scale of [`Palette::heat`], which draws its square root.
+    pub(crate) fn place(self, share: f32) -> f32 {
+        match self {
+            Self::Shares => share,
+            Self::Logarithmic => {
+                (1.0 + share.max(f32::MIN_POSITIVE).log10() / DECADES).clamp(0.0, 1.0).powi(2)
+            }
+        }
+    }
+
+    /// The share at a place, as people read it.
+    pub(crate) fn name(self, place: f32) -> String {
+        let share = match self {
+            Self::Shares => place,
+            Self::Logarithmic => 10f32.powf((place.sqrt() - 1.0) * DECADES),
+        };
+        let percent = share * 100.0;
+        if percent >= 0.95 || percent == 0.0 { format!("{percent:.0} %") } else { format!("{percent:.2} %") }
+    }
+}
 
 /// Inferno (Nathaniel Smith and Stéfan van der Walt, CC0), at eleven places: equal steps look equal, and it reads
 /// the same in grey and with colour-blind eyes.
@@ -175,6 +214,22 @@ mod tests {
             assert!(brightness(step as f32 / 100.0) >= brightness((step - 1) as f32 / 100.0), "{step}");
         }
         assert_eq!((heat_colour(0.0), heat_colour(1.0)), (INFERNO[0], INFERNO[10]));
+    }
+
+    #[test]
+    fn scale__logarithmic__is_even_in_decades() {
+        let place = |share| Scale::Logarithmic.place(share).sqrt();
+        for (share, expected) in [(1.0, 1.0), (0.1, 0.75), (0.01, 0.5), (1e-4, 0.0), (0.0, 0.0)] {
+            assert!((place(share) - expected).abs() < 1e-6);
+        }
+        assert_eq!(Scale::Shares.place(0.3), 0.3);
+    }
+
+    #[test]
+    fn scale__names__are_the_shares_at_their_places() {
+        assert_eq!(STOPS.map(|place| Scale::Shares.name(place)), ["0 %", "25 %", "100 %"]);
+        assert_eq!(STOPS.map(|place| Scale::Logarithmic.name(place)), ["0.01 %", "1 %", "100 %"]);
+        assert_eq!(Scale::Logarithmic.name(SHADES[0].0), "0.08 %");
     }
 
     #[test]

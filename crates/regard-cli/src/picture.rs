@@ -4,7 +4,7 @@ use regard_lens::TokenizedText;
 use regard_lens::view::HeatMap;
 
 use crate::label::label;
-use crate::palette::{Palette, SHADES, STOPS, shade};
+use crate::palette::{Palette, SHADES, STOPS, Scale, shade};
 use crate::visible::{cut, left, right, width, wrap};
 
 /// The widest label beside the picture.
@@ -35,6 +35,7 @@ struct Picture<'a> {
     /// Whether a line holds two rows, one labelled on the left and one on the right.
     halved: bool,
     palette: Palette,
+    scale: Scale,
 }
 
 /// The lines of the picture with its labels and legend; `keys` are the columns to name where not all fit, most
@@ -45,7 +46,7 @@ pub(crate) fn picture(
     focus: usize,
     keys: &[usize],
     columns: usize,
-    palette: Palette,
+    (palette, scale): (Palette, Scale),
 ) -> Vec<String> {
     let longest = map.queries.iter().map(|&query| width(&label(text, query))).max().unwrap_or(0);
     let label = longest.min(LABEL) + 1;
@@ -53,7 +54,7 @@ pub(crate) fn picture(
     let beside = (label + 1) * if halved { 2 } else { 1 };
     let room = columns.saturating_sub(beside) / map.keys.len().max(1);
     let cell = if room >= LABELLED { room.min(WIDEST) } else { room.clamp(1, 2) };
-    let picture = Picture { map, text, focus, label, cell, halved, palette };
+    let picture = Picture { map, text, focus, label, cell, halved, palette, scale };
     let mut lines = picture.column_labels(keys);
     lines.extend(if halved { picture.half_block_rows() } else { picture.whole_rows() });
     lines.extend(picture.legend(columns));
@@ -107,8 +108,10 @@ impl Picture<'_> {
                 let mut line = self.row_label(upper, true);
                 line.push(' ');
                 let lower_row = lower.map(|lower| self.map.row(lower));
+                let place = |share: f32| self.scale.place(share);
                 for (key, &share) in self.map.row(upper).iter().enumerate() {
-                    line += &self.palette.two_heats(share, lower_row.map(|row| row[key]), self.cell);
+                    let lower = lower_row.map(|row| place(row[key]));
+                    line += &self.palette.two_heats(place(share), lower, self.cell);
                 }
                 if let Some(lower) = lower {
                     line.push(' ');
@@ -123,10 +126,11 @@ impl Picture<'_> {
         (0..self.map.queries.len())
             .map(|row| {
                 let cell = |&share: &f32| {
+                    let place = self.scale.place(share);
                     if self.palette.has_colour() {
-                        self.palette.one_heat(share, self.cell)
+                        self.palette.one_heat(place, self.cell)
                     } else {
-                        shade(share).to_string().repeat(self.cell)
+                        shade(place).to_string().repeat(self.cell)
                     }
                 };
                 let cells: String = self.map.row(row).iter().map(cell).collect();
@@ -149,7 +153,8 @@ impl Picture<'_> {
 
     /// What the colours or shades mean. The scale is the same for every head.
     fn legend(&self, columns: usize) -> Vec<String> {
-        let mut lines = if self.palette.has_colour() { vec![self.ramp()] } else { wrap(&shades(), columns) };
+        let mut lines =
+            if self.palette.has_colour() { vec![self.ramp()] } else { wrap(&shades(self.scale), columns) };
         let (map, available) = (self.map, self.map.available);
         let (rows, keys) = (map.queries.len(), map.keys.len());
         let is_part = rows < available || keys < available;
@@ -183,12 +188,12 @@ impl Picture<'_> {
     fn ramp(&self) -> String {
         const STEPS: usize = 8;
         let mut scale = String::new();
-        for (place, (share, name)) in STOPS.into_iter().enumerate() {
-            scale += &self.palette.dim(name);
-            if let Some((next, _)) = STOPS.get(place + 1) {
+        for (index, place) in STOPS.into_iter().enumerate() {
+            scale += &self.palette.dim(&self.scale.name(place));
+            if let Some(next) = STOPS.get(index + 1) {
                 scale.push(' ');
                 for step in 0..STEPS {
-                    let root = share.sqrt() + step as f32 / STEPS as f32 * (next.sqrt() - share.sqrt());
+                    let root = place.sqrt() + step as f32 / STEPS as f32 * (next.sqrt() - place.sqrt());
                     scale += &self.palette.heat(root * root, "▀");
                 }
                 scale.push(' ');
@@ -198,8 +203,8 @@ impl Picture<'_> {
     }
 }
 
-fn shades() -> String {
-    let shades = SHADES.iter().map(|(from, shade)| format!("{shade}{shade} {:.0} %", from * 100.0));
+fn shades(scale: Scale) -> String {
+    let shades = SHADES.iter().map(|&(from, shade)| format!("{shade}{shade} {}", scale.name(from)));
     format!("{} and more", shades.collect::<Vec<_>>().join("  "))
 }
 
@@ -216,7 +221,8 @@ mod tests {
     #[test]
     fn picture__without_colours__has_a_line_of_shades_for_each_row() {
         let text = text("the cat sat");
-        let lines = picture(&heat_map(&text, 1..4, 1..4), &text, 3, &[2], 30, Palette::Plain);
+        let lines =
+            picture(&heat_map(&text, 1..4, 1..4), &text, 3, &[2], 30, (Palette::Plain, Scale::Shares));
         assert_eq!(
             lines,
             [
@@ -236,7 +242,8 @@ mod tests {
     #[test]
     fn picture__with_colours_and_many_rows__puts_two_rows_in_a_line_of_half_blocks() {
         let text = words(13);
-        let lines = picture(&heat_map(&text, 1..14, 1..14), &text, 4, &[], 76, Palette::Indexed);
+        let lines =
+            picture(&heat_map(&text, 1..14, 1..14), &text, 4, &[], 76, (Palette::Indexed, Scale::Shares));
         let rows: Vec<&String> =
             lines.iter().filter(|line| line.contains('▀') && line.contains('w')).collect();
         assert_eq!(rows.len(), 7, "13 rows: {lines:#?}");
@@ -249,7 +256,8 @@ mod tests {
     #[test]
     fn picture__with_colours_and_few_rows__gives_each_a_line() {
         let text = words(12);
-        let lines = picture(&heat_map(&text, 1..13, 1..13), &text, 4, &[], 76, Palette::True);
+        let lines =
+            picture(&heat_map(&text, 1..13, 1..13), &text, 4, &[], 76, (Palette::True, Scale::Shares));
         assert_eq!(lines.iter().filter(|line| line.contains("\x1b[48;2;")).count(), 12);
         assert!(!lines.iter().any(|line| line.contains("two rows")));
     }
@@ -257,7 +265,14 @@ mod tests {
     #[test]
     fn picture__narrow_columns__name_the_important_keys_at_their_place() {
         let text = words(30);
-        let lines = picture(&heat_map(&text, 25..31, 1..31), &text, 28, &[20, 28, 21], 78, Palette::Plain);
+        let lines = picture(
+            &heat_map(&text, 25..31, 1..31),
+            &text,
+            28,
+            &[20, 28, 21],
+            78,
+            (Palette::Plain, Scale::Shares),
+        );
         assert_eq!(lines[0], format!("{}w20{}w28", " ".repeat(5 + 19 * 2), " ".repeat(8 * 2 - 3)));
         assert_eq!(
             lines[1],
@@ -269,7 +284,9 @@ mod tests {
     #[test]
     fn picture__part_of_the_text__says_so() {
         let text = words(30);
-        let lines = picture(&heat_map(&text, 11..21, 1..31), &text, 15, &[], 78, Palette::Plain).join(" ");
+        let lines =
+            picture(&heat_map(&text, 11..21, 1..31), &text, 15, &[], 78, (Palette::Plain, Scale::Shares))
+                .join(" ");
         assert!(lines.contains("outside this part") && lines.contains("10 of 30 tokens look, at 30 of 30"));
     }
 
@@ -278,15 +295,27 @@ mod tests {
         let text = text("the cat sat");
         let mut faint = heat_map(&text, 1..4, 1..4);
         let scale = |map: &HeatMap| {
-            let lines = picture(map, &text, 3, &[], 78, Palette::True);
+            let lines = picture(map, &text, 3, &[], 78, (Palette::True, Scale::Shares));
             lines.into_iter().find(|line| line.contains("25 %")).unwrap()
         };
         let strong = scale(&faint);
         faint.probs.iter_mut().for_each(|share| *share *= 0.01);
         assert_eq!(scale(&faint), strong);
-        for (_, name) in STOPS {
-            assert!(strong.contains(name));
+        for place in STOPS {
+            assert!(strong.contains(&Scale::Shares.name(place)));
         }
+    }
+
+    #[test]
+    fn picture__logarithmic__shows_what_is_faint_and_says_its_scale() {
+        let text = text("the cat sat");
+        let mut faint = heat_map(&text, 1..4, 1..4);
+        faint.probs.iter_mut().for_each(|share| *share *= 0.01);
+        let lines = |scale| picture(&faint, &text, 3, &[2], 78, (Palette::Plain, scale));
+        let has_shade = |lines: &[String]| lines[1..4].iter().any(|line| line.contains(['░', '▒', '▓', '█']));
+        assert!(!has_shade(&lines(Scale::Shares)));
+        assert!(has_shade(&lines(Scale::Logarithmic)));
+        assert!(lines(Scale::Logarithmic)[4].starts_with("░░ 0.08 %"), "{:#?}", lines(Scale::Logarithmic));
     }
 
     #[test]
@@ -296,7 +325,7 @@ mod tests {
                 let [_, keys] = most_cells(columns, 10, palette);
                 let text = text(&"incomprehensible ".repeat(keys));
                 let map = heat_map(&text, 1..keys.min(30) + 1, 1..keys + 1);
-                for line in picture(&map, &text, 3, &[1, 2, 30], columns, Palette::Plain) {
+                for line in picture(&map, &text, 3, &[1, 2, 30], columns, (Palette::Plain, Scale::Shares)) {
                     assert!(width(&line) <= columns, "{columns}: {line}");
                 }
             }

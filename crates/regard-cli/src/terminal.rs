@@ -7,7 +7,7 @@ use regard_lens::TokenizedText;
 use crate::arguments::ColorChoice;
 use crate::closing::cost_parts;
 use crate::focus::Focus;
-use crate::palette::Palette;
+use crate::palette::{Palette, Scale};
 use crate::picture::picture;
 use crate::process::Costs;
 use crate::report::{Report, focus_note, percent};
@@ -53,7 +53,7 @@ impl Page {
 }
 
 /// The whole view.
-pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
+pub(crate) fn render(report: &Report<'_>, page: Page, scale: Scale, cost: Costs) -> String {
     let Page { columns, palette, .. } = page;
     let mut blocks = vec![marked_sentence(report, page)];
     blocks.extend(report.ablated().map(|ablated| wrap(&ablated, columns)));
@@ -71,7 +71,7 @@ pub(crate) fn render(report: &Report<'_>, page: Page, cost: Costs) -> String {
             .into_iter()
             .chain(pictured.row.top.iter().map(|l| l.key))
             .collect();
-        blocks.push(picture(map, report.text, report.focus.token, &keys, columns, palette));
+        blocks.push(picture(map, report.text, report.focus.token, &keys, columns, (palette, scale)));
     }
     let mut last = wrap(&report.on_special_tokens(), columns);
     let parts = cost_parts(report.model, report.text.tokens.len(), report.checked, cost);

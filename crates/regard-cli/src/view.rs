@@ -18,6 +18,7 @@ use crate::input::read_text;
 use crate::json;
 use crate::model;
 use crate::page::{PageRequest, write_page};
+use crate::palette::Scale;
 use crate::picture::most_cells;
 use crate::process::{Costs, Progress};
 use crate::report::Report;
@@ -245,7 +246,7 @@ impl Run<'_> {
             let view = if self.arguments.plain {
                 plain::render(&report, costs)
             } else {
-                terminal::render(&report, page, costs)
+                terminal::render(&report, page, Scale::logarithmic_if(self.arguments.log), costs)
             };
             output.write_all(view.as_bytes())?;
         }

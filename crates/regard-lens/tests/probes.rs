@@ -85,7 +85,7 @@ fn minilm__objects__a_head_finds_their_verb_far_above_any_offset_and_an_untraine
         row.rule.test > row.head.test && row.wins == ["rule"],
         "the rule without a model is better: {row:?}"
     );
-    assert!(trained[1].verification.rows > 100 && trained[1].verification.max_abs_error < 1e-5);
+    assert!(trained[1].checks.verification.rows > 100 && trained[1].checks.verification.max_abs_error < 1e-5);
     assert_eq!(trained[1].skipped(), 0);
 }
 
@@ -103,7 +103,7 @@ fn smollm2__repeated_random_tokens__have_the_induction_heads_that_it_is_known_fo
     assert!(found.heads.iter().all(|head| head.induction_by_entry <= 0.5 + 1e-6));
     let loss = found.loss.unwrap();
     assert!(loss[3] < loss[0] / 4.0, "{loss:?}");
-    assert!(found.verification.max_abs_error < 1e-4, "{:?}", found.verification);
+    assert!(found.checks.verification.max_abs_error < 1e-4, "{:?}", found.checks);
 }
 
 #[cfg(feature = "gguf")]

@@ -82,6 +82,10 @@ pub(crate) struct ViewArguments {
     #[arg(long)]
     pub(crate) keep_special: bool,
 
+    /// Draw the picture on a logarithmic scale, from 0.01 % to 100 %
+    #[arg(long, conflicts_with_all = ["json", "plain", "all", "received", "html"])]
+    pub(crate) log: bool,
+
     /// Say it in plain sentences, for screen readers
     #[arg(long, conflicts_with = "json")]
     pub(crate) plain: bool,

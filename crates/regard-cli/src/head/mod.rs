@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::arguments::HeadArguments;
 use crate::failure::Failure;
 use crate::json::{Header, write_line};
+use crate::palette::Scale;
 use crate::profile_run::{Ending, Loaded, RunFields};
 use crate::terminal::{Page, WIDEST, lay_out};
 use crate::view::check_head;
@@ -85,7 +86,9 @@ pub(crate) fn head(arguments: &HeadArguments, started: Instant) -> Result<(), Fa
         };
         write_line(&mut output, &document)?;
     } else {
-        output.write_all(render(&loaded, &profile, head, (arguments.log, ending), page).as_bytes())?;
+        output.write_all(
+            render(&loaded, &profile, head, (Scale::logarithmic_if(arguments.log), ending), page).as_bytes(),
+        )?;
     }
     Ok(output.flush()?)
 }
@@ -94,7 +97,7 @@ fn render(
     loaded: &Loaded,
     profile: &Profile,
     head: &HeadProfile,
-    (log, ending): (bool, Ending),
+    (scale, ending): (Scale, Ending),
     page: Page,
 ) -> String {
     let Page { columns, palette, .. } = page;
@@ -102,12 +105,12 @@ fn render(
     if let Some(region) = &profile.profiled.region {
         blocks.push(tile::numbers(loaded, region, page));
         if !tile::fits_numbers(region, page) {
-            blocks.push(draw(&Picture::of_region(region), log, page));
+            blocks.push(draw(&Picture::of_region(region), scale, page));
         }
     } else {
         blocks.push(card::top_keys(loaded, profile, head, page));
         if let Some(thumbnail) = &head.thumbnail {
-            blocks.push(draw(&Picture::of_thumbnail(thumbnail), log, page));
+            blocks.push(draw(&Picture::of_thumbnail(thumbnail), scale, page));
         }
     }
     blocks.push(ending.lines(loaded, columns, palette));

@@ -2,7 +2,7 @@
 
 use regard_lens::profile::{Region, Thumbnail};
 
-use crate::palette::{Palette, SHADES, STOPS, shade};
+use crate::palette::{Palette, SHADES, STOPS, Scale, shade};
 use crate::profile_run::Loaded;
 use crate::terminal::Page;
 use crate::visible::{cut, left, right, wrap};
@@ -11,8 +11,6 @@ use crate::visible::{cut, left, right, wrap};
 const NUMBER: usize = 6;
 /// The widest label of a row.
 const LABEL: usize = 12;
-/// Of the logarithmic scale: 10⁻⁴ to 1.
-const DECADES: f32 = 4.0;
 
 /// Shares to draw, `[rows, columns]`, and what stands beside them.
 pub(super) struct Picture {
@@ -91,7 +89,7 @@ impl Picture {
 }
 
 /// The picture's lines.
-pub(super) fn draw(picture: &Picture, log: bool, page: Page) -> Vec<String> {
+pub(super) fn draw(picture: &Picture, scale: Scale, page: Page) -> Vec<String> {
     let Page { columns, palette, .. } = page;
     let picture = picture.shrunk(most_cells(page));
     let cell = if picture.columns * 4 + LABEL <= columns { 4 } else { 2 };
@@ -104,36 +102,24 @@ pub(super) fn draw(picture: &Picture, log: bool, page: Page) -> Vec<String> {
         let lower = (step == 2 && upper + 1 < picture.rows).then(|| row(upper + 1));
         for (key, &share) in row(upper).iter().enumerate() {
             if palette.has_colour() {
-                let lower = lower.map(|row| on_scale(row[key], log));
-                line += &palette.two_heats(on_scale(share, log), lower, cell);
+                let lower = lower.map(|row| scale.place(row[key]));
+                line += &palette.two_heats(scale.place(share), lower, cell);
             } else {
-                line.extend(std::iter::repeat_n(shade(on_scale(share, log)), cell));
+                line.extend(std::iter::repeat_n(shade(scale.place(share)), cell));
             }
         }
         lines.push(line.trim_end().to_owned());
     }
-    lines.extend(wrap(&scale(log, palette), columns).iter().map(|line| palette.dim(line)));
+    lines.extend(wrap(&legend(scale, palette), columns).iter().map(|line| palette.dim(line)));
     lines
 }
 
-/// Where a share stands on the scale of [`Palette::heat`], which draws its square root; on a logarithmic one a tenth is as
-/// far from 1 as a hundredth from a tenth.
-fn on_scale(share: f32, log: bool) -> f32 {
-    if log { (1.0 + share.max(f32::MIN_POSITIVE).log10() / DECADES).clamp(0.0, 1.0).powi(2) } else { share }
-}
-
-fn scale(log: bool, palette: Palette) -> String {
-    let off = |share: f32| if log { 10f32.powf((share.sqrt() - 1.0) * DECADES) } else { share };
-    let percent = |share: f32| {
-        let percent = off(share) * 100.0;
-        if percent >= 0.95 { format!("{percent:.0} %") } else { format!("{percent:.2} %") }
-    };
+/// What the colours or shades mean.
+fn legend(scale: Scale, palette: Palette) -> String {
     if palette.has_colour() {
-        let stops = STOPS.map(|(share, _)| percent(share));
-        format!("dark to bright: {}", stops.join(", "))
+        format!("dark to bright: {}", STOPS.map(|place| scale.name(place)).join(", "))
     } else {
-        let shades = SHADES.map(|(from, shade)| format!("{shade} from {}", percent(from)));
-        shades.join("  ")
+        SHADES.map(|(from, shade)| format!("{shade} from {}", scale.name(from))).join("  ")
     }
 }
 
@@ -198,18 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn on_scale__logarithmic__is_even_in_decades() {
-        let place = |share| on_scale(share, true).sqrt();
-        for (share, expected) in [(1.0, 1.0), (0.1, 0.75), (0.01, 0.5), (1e-4, 0.0), (0.0, 0.0)] {
-            assert!((place(share) - expected).abs() < 1e-6);
-        }
-        assert_eq!(on_scale(0.3, false), 0.3);
-    }
-
-    #[test]
-    fn scale__both__says_the_shares_of_its_shades() {
-        assert_eq!(scale(false, Palette::Plain), "░ from 5 %  ▒ from 15 %  ▓ from 35 %  █ from 60 %");
-        assert!(scale(true, Palette::Plain).starts_with("░ from 0.08 %"));
-        assert_eq!(scale(true, Palette::True), "dark to bright: 0.01 %, 1 %, 100 %");
+    fn legend__both_scales__says_the_shares_of_its_shades() {
+        assert_eq!(
+            legend(Scale::Shares, Palette::Plain),
+            "░ from 5 %  ▒ from 15 %  ▓ from 35 %  █ from 60 %"
+        );
+        assert!(legend(Scale::Logarithmic, Palette::Plain).starts_with("░ from 0.08 %"));
+        assert_eq!(legend(Scale::Logarithmic, Palette::True), "dark to bright: 0.01 %, 1 %, 100 %");
     }
 }

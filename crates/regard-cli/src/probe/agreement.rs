@@ -30,8 +30,8 @@ pub(super) fn run(run: &Run<'_>, items: &[Item]) -> Result<Outcome, Failure> {
     let result = json!({ "unit": "word", "trained": both.trained, "untrained": both.untrained });
     let top = run.arguments.top.unwrap_or(HEADS);
     let sheet = sheet(&both.trained, both.untrained.as_ref(), top);
-    let verification = both.trained.verification;
-    Ok(Outcome { result, sheet, model: both.info, verification })
+    let checks = both.trained.checks;
+    Ok(Outcome { result, sheet, model: both.info, checks })
 }
 
 fn sheet(found: &Agreement, untrained: Option<&Agreement>, top: usize) -> Sheet {

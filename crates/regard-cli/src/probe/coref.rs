@@ -92,8 +92,8 @@ pub(super) fn run(run: &Run<'_>, data: Data) -> Result<Outcome, Failure> {
              same sentence or the one before, in both parts; give more books or a larger --length",
         ));
     }
-    let mut verification = both.trained[0].verification;
-    verification.merge(both.trained[1].verification);
+    let mut checks = both.trained[0].checks;
+    checks.merge(both.trained[1].checks);
     let books = [data[0].len(), data[1].len()];
     let pronouns: [usize; 2] = std::array::from_fn(|part| data[part].iter().map(count_pronouns).sum());
     let skipped: usize = both.trained.iter().map(|picks| picks.skipped).sum();
@@ -107,7 +107,7 @@ pub(super) fn run(run: &Run<'_>, data: Data) -> Result<Outcome, Failure> {
         fields.insert("pronouns_with_antecedent".into(), json!(pronouns));
         fields.insert("skipped_pronouns".into(), json!(skipped));
     }
-    Ok(Outcome { result, sheet: sheet(&found, books, pronouns, skipped), model: both.info, verification })
+    Ok(Outcome { result, sheet: sheet(&found, books, pronouns, skipped), model: both.info, checks })
 }
 
 fn sheet(found: &Coreference, books: [usize; 2], pronouns: [usize; 2], skipped: usize) -> Sheet {

@@ -13,14 +13,14 @@ use std::io::{BufWriter, Write, stdout};
 use std::time::Instant;
 
 use regard_lens::ModelInfo;
-use regard_lens::view::Verification;
+use regard_lens::probe::TextChecks;
 use serde::Serialize;
 use serde_json::Value;
 
 use self::control::Run;
 use self::sheet::Sheet;
 use crate::arguments::{ProbeArguments, ProbeTask};
-use crate::closing::{Checked, VerifyFields};
+use crate::closing::{Checked, VerifyFields, cost_parts};
 use crate::failure::Failure;
 use crate::json::{ModelFields, write_line};
 use crate::model;
@@ -37,7 +37,22 @@ struct Outcome {
     result: Value,
     /// For the terminal; its first table is the CSV.
     sheet: Sheet,
-    verification: Verification,
+    checks: TextChecks,
+}
+
+impl Outcome {
+    /// What the probabilities of the longest text would take.
+    fn dense_bytes(&self) -> u128 {
+        self.model.dense_bytes(self.checks.longest_text)
+    }
+
+    /// The page in at most `columns` columns of text.
+    fn render(&self, columns: usize, costs: Costs) -> String {
+        let mut parts =
+            cost_parts(&self.model, self.checks.longest_text, Checked::Run(self.checks.verification), costs);
+        parts[0] = format!("texts of up to {}", parts[0]);
+        self.sheet.render(columns, &parts)
+    }
 }
 
 #[derive(Serialize)]
@@ -48,6 +63,9 @@ struct Document<'a> {
     task: &'static str,
     seed: u64,
     result: &'a Value,
+    /// Tokens of the longest text, and what its probabilities would take in f32.
+    longest_text: usize,
+    dense_bytes: u64,
     verify: VerifyFields,
 }
 
@@ -88,7 +106,9 @@ pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), 
                 task: name,
                 seed: arguments.seed,
                 result: &outcome.result,
-                verify: Checked::Run(outcome.verification).into(),
+                longest_text: outcome.checks.longest_text,
+                dense_bytes: outcome.dense_bytes().try_into().unwrap_or(u64::MAX),
+                verify: Checked::Run(outcome.checks.verification).into(),
             },
         )?;
     } else if arguments.csv {
@@ -96,9 +116,7 @@ pub(crate) fn probe(arguments: &ProbeArguments, started: Instant) -> Result<(), 
     } else {
         let page = Page::of_stdout(arguments.shared.color, 80);
         let costs = Costs::since(started);
-        output.write_all(
-            outcome.sheet.render(page.columns, &outcome.model, outcome.verification, costs).as_bytes(),
-        )?;
+        output.write_all(outcome.render(page.columns, costs).as_bytes())?;
     }
     Ok(output.flush()?)
 }

@@ -29,8 +29,8 @@ pub(super) fn run(run: &Run<'_>, filler: Option<String>) -> Result<Outcome, Fail
         json!({ "unit": "token", "depths": DEPTHS, "trained": both.trained, "untrained": both.untrained });
     let top = run.arguments.top.unwrap_or(HEADS);
     let sheet = sheet(&both.trained, both.untrained.as_ref(), top, own);
-    let verification = both.trained.verification;
-    Ok(Outcome { result, sheet, model: both.info, verification })
+    let checks = both.trained.checks;
+    Ok(Outcome { result, sheet, model: both.info, checks })
 }
 
 fn sheet(found: &Needle, untrained: Option<&Needle>, top: usize, own: bool) -> Sheet {

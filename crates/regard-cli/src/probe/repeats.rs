@@ -39,8 +39,8 @@ pub(super) fn run(run: &Run<'_>, task: ProbeTask) -> Result<(&'static str, Outco
     });
     let top = run.arguments.top.unwrap_or(HEADS.max(above(&trained).min(20)));
     let sheet = sheet(name, score, (&trained, untrained.as_ref()), top, both.info.causal);
-    let verification = trained.verification;
-    Ok((name, Outcome { result, sheet, model: both.info, verification }))
+    let checks = trained.checks;
+    Ok((name, Outcome { result, sheet, model: both.info, checks }))
 }
 
 fn sheet(

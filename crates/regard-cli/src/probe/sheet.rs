@@ -1,10 +1,6 @@
 //! Tables with words around them, for a terminal and as CSV.
 
-use regard_lens::ModelInfo;
-use regard_lens::view::Verification;
-
 use crate::csv::cell;
-use crate::process::Costs;
 use crate::terminal::{join_parts, lay_out};
 use crate::visible::{left, right, visible, width, wrap};
 
@@ -52,27 +48,14 @@ pub(super) struct Sheet {
 }
 
 impl Sheet {
-    /// The page in at most `columns` columns of text.
-    pub(super) fn render(
-        &self,
-        columns: usize,
-        model: &ModelInfo,
-        verification: Verification,
-        costs: Costs,
-    ) -> String {
+    /// The page in at most `columns` columns of text; `costs` are said last.
+    pub(super) fn render(&self, columns: usize, costs: &[String]) -> String {
         let mut blocks: Vec<Vec<String>> =
             vec![self.heading.iter().flat_map(|line| wrap(line, columns)).collect()];
         blocks.extend(self.tables.iter().map(|table| table.render(columns)));
         blocks.push(self.notes.iter().flat_map(|line| wrap(line, columns)).collect());
-        let mut parts = vec![
-            format!("{} layers × {} heads", model.layers, model.heads),
-            format!("within {:.1e} of f64 on {} sampled rows", verification.max_abs_error, verification.rows),
-            format!("{:.1} s", costs.seconds),
-        ];
-        parts.extend(costs.peak_megabytes().map(|megabytes| format!("{megabytes} MB")));
-        parts.push(visible(&model.name));
         let mut last = wrap(LIMITS, columns);
-        last.extend(join_parts(&parts, columns));
+        last.extend(join_parts(costs, columns));
         blocks.push(last);
         lay_out(&blocks)
     }

@@ -70,15 +70,15 @@ pub(super) fn run(run: &Run<'_>, data: Data) -> Result<Outcome, Failure> {
     let trained = [&both.trained[0], &both.trained[1]];
     let untrained = both.untrained.as_ref().map(|picks| [&picks[0], &picks[1]]);
     let rows = score_syntax((dev, test), trained, untrained, &relations, run.arguments.seed);
-    let mut verification = both.trained[0].verification;
-    verification.merge(both.trained[1].verification);
+    let mut checks = both.trained[0].checks;
+    checks.merge(both.trained[1].checks);
     let skipped: usize = both.trained.iter().map(SyntaxPicks::skipped).sum();
     let sentences = [dev.len(), test.len()];
     Ok(Outcome {
         result: json!({ "unit": "word", "sentences": sentences, "skipped_sentences": skipped, "rows": rows }),
         sheet: sheet(&rows, sentences, skipped),
         model: both.info,
-        verification,
+        checks,
     })
 }
 

@@ -46,6 +46,11 @@ fn json(model: &str, arguments: &[&str]) -> Value {
     assert_eq!(found["schema"], "regard-probe/1");
     assert!(found["verify"]["max_abs_error"].as_f64().unwrap() < 1e-4, "{}", found["verify"]);
     assert!(found["verify"]["rows"].as_u64().unwrap() > 0);
+    // layers × heads × tokens² f32
+    let (tokens, of) =
+        (found["longest_text"].as_u64().unwrap(), |size: &str| found["model"][size].as_u64().unwrap());
+    assert!(tokens > 0);
+    assert_eq!(found["dense_bytes"], of("layers") * of("heads") * tokens * tokens * 4);
     found
 }
 

@@ -27,5 +27,5 @@ mod words;
 pub use conllu::{UdSentence, UdWord, count_relations, read_conllu};
 pub use coreference_file::{Book, Mention, read_coreference};
 pub use interval::{Interval, interval};
-pub use look::OnText;
+pub use look::{OnText, TextChecks};
 pub use words::{Alignment, WordText};

@@ -9,13 +9,12 @@
 use serde::Serialize;
 
 use super::interval::{Interval, RESAMPLING_SEED, interval};
-use super::look::{OnText, each_text, look};
+use super::look::{OnText, TextChecks, each_text, look};
 use super::random::Random;
 use super::words::strongest;
 use crate::error::LensError;
 use crate::model::{Model, Predicts};
 use crate::token::TokenizedText;
-use crate::view::Verification;
 
 /// Where the fact stands, in hundredths of the filler.
 pub const DEPTHS: [usize; 5] = [0, 25, 50, 75, 100];
@@ -89,9 +88,9 @@ pub struct Needle {
     pub uniform: f64,
     /// Share of all texts of each depth that the model completes with the word; `None` where it predicts nothing.
     pub answers: Option<[f64; 5]>,
-    /// How exact the attention was.
+    /// How exact the attention was, and how long the texts were.
     #[serde(skip)]
-    pub verification: Verification,
+    pub checks: TextChecks,
 }
 
 /// A text with its needle.
@@ -129,7 +128,7 @@ pub fn probe_needle(
             texts.push(build(model, options, depth, &mut random)?);
         }
     }
-    let looked = each_text(&texts, on_text, |text, verification| look_at(model, text, verification))?;
+    let looked = each_text(&texts, on_text, |text, checks| look_at(model, text, checks))?;
     let found: Vec<(&Text, &Found, bool)> = texts
         .iter()
         .zip(&looked.found)
@@ -184,7 +183,7 @@ pub fn probe_needle(
         tokens: [lengths().min().unwrap_or(0), lengths().max().unwrap_or(0)],
         uniform: mean(&mut texts.iter().map(uniform)),
         answers,
-        verification: looked.verification,
+        checks: looked.checks,
     })
 }
 
@@ -283,11 +282,11 @@ fn of_bytes(text: &TokenizedText, bytes: std::ops::Range<usize>) -> Vec<usize> {
     tokens.map(|token| token.index).collect()
 }
 
-fn look_at(model: &Model, text: &Text, verification: Option<&mut Verification>) -> Result<Found, LensError> {
+fn look_at(model: &Model, text: &Text, checks: &mut TextChecks) -> Result<Found, LensError> {
     let tokens = &text.tokens.tokens;
     let mut heads = Vec::new();
     let mut row = vec![0.0; tokens.len()];
-    let hidden = look(model, &text.tokens, verification, &mut |attention| {
+    let hidden = look(model, &text.tokens, checks, &mut |attention| {
         for head in 0..model.info().heads {
             attention.probs(head, text.from..text.from + 1, &mut row)?;
             let shares: Vec<f64> = row.iter().map(|&share| f64::from(share)).collect();

@@ -7,11 +7,10 @@
 use regard::{StatisticsRequest, Workspace, attention_statistics};
 use serde::Serialize;
 
-use super::look::{OnText, each_text, look};
+use super::look::{OnText, TextChecks, each_text, look};
 use super::random::Random;
 use crate::error::LensError;
 use crate::model::{Model, Predicts};
-use crate::view::Verification;
 
 /// Different tokens of a sequence.
 pub const PERIOD: usize = 25;
@@ -49,9 +48,9 @@ pub struct Repeats {
     pub loss: Option<[f64; REPEATS]>,
     /// How many words the tokens are drawn from.
     pub vocabulary: usize,
-    /// How exact the attention was.
+    /// How exact the attention was, and how long the texts were.
     #[serde(skip)]
-    pub verification: Verification,
+    pub checks: TextChecks,
 }
 
 /// Runs the model on repeated random tokens; the seed decides which.
@@ -75,7 +74,7 @@ pub fn probe_repeats(model: &Model, seed: u64, on_text: OnText<'_>) -> Result<Re
             drawn[..PERIOD].repeat(REPEATS)
         })
         .collect();
-    let looked = each_text(&sequences, on_text, |ids, verification| one_sequence(model, ids, verification))?;
+    let looked = each_text(&sequences, on_text, |ids, checks| one_sequence(model, ids, checks))?;
 
     let info = model.info();
     let mut totals = vec![[0.0; 3]; info.layers * info.heads];
@@ -103,7 +102,7 @@ pub fn probe_repeats(model: &Model, seed: u64, on_text: OnText<'_>) -> Result<Re
         rows,
         loss: predicts.then(|| loss.map(|loss| loss / (SAMPLES * PERIOD) as f64)),
         vocabulary: words.len(),
-        verification: looked.verification,
+        checks: looked.checks,
     })
 }
 
@@ -116,11 +115,7 @@ struct Sequence {
     loss: Option<[f64; REPEATS]>,
 }
 
-fn one_sequence(
-    model: &Model,
-    ids: &[u32],
-    verification: Option<&mut Verification>,
-) -> Result<Sequence, LensError> {
+fn one_sequence(model: &Model, ids: &[u32], checks: &mut TextChecks) -> Result<Sequence, LensError> {
     let text = model.text_of_ids(ids)?;
     let all_ids: Vec<u32> = text.tokens.iter().map(|token| token.id).collect();
     let first = text.tokens.iter().take_while(|token| token.special).count();
@@ -140,7 +135,7 @@ fn one_sequence(
     let request = StatisticsRequest::new().with_offsets(&[-1]).with_token_ids(&all_ids);
     let mut sums = Vec::new();
     let mut workspace = Workspace::new();
-    let hidden = look(model, &text, verification, &mut |attention| {
+    let hidden = look(model, &text, checks, &mut |attention| {
         let found = attention_statistics(
             attention.query,
             attention.key,

@@ -47,7 +47,8 @@ fn terminal__any_text_and_width__fits() {
             for color in ["never", "always"] {
                 let mut command = regard();
                 command.env("COLUMNS", columns.to_string()).arg("view").arg("--model").arg(&model);
-                let written = run(command.args(["--color", color, &text])).written();
+                let scale: &[&str] = if columns % 40 == 0 { &["--log"] } else { &[] };
+                let written = run(command.args(["--color", color, &text]).args(scale)).written();
                 for line in without_styles(&written).lines() {
                     assert!(line.width() <= columns, "{columns}, {color}: {line:?}");
                     // In colours, blanks are cells of the picture.
@@ -56,6 +57,24 @@ fn terminal__any_text_and_width__fits() {
             }
         }
     }
+}
+
+#[test]
+fn log__picture__has_its_own_scale_and_the_numbers_stay() {
+    let Some(model) = model() else { return };
+    let [plain, log] = [&[TIRED][..], &["--log", TIRED]].map(|arguments| view(&model, arguments).written());
+    assert!(plain.contains("░░ 5 %") && log.contains("░░ 0.08 %"), "{log}");
+    let is_shade = |c: char| ['░', '▒', '▓', '█'].contains(&c);
+    let shaded = |view: &str| view.chars().filter(|&c| is_shade(c)).count();
+    assert!(shaded(&log) > shaded(&plain));
+    let numbers = |view: &str| -> Vec<String> {
+        let above = view.lines().take_while(|line| !line.contains(is_shade));
+        above.map(str::to_owned).collect()
+    };
+    assert!(numbers(&plain).len() > 10);
+    assert_eq!(numbers(&plain), numbers(&log));
+    let refused = run(regard().args(["view", "--log", "--json", "text"])).refusal(2);
+    assert!(refused.contains("--json"), "{refused}");
 }
 
 #[test]

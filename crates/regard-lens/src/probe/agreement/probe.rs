@@ -8,9 +8,8 @@ use crate::intervene::Interventions;
 use crate::model::{HiddenStates, Model, Predicts};
 use crate::predict::NoObserver;
 use crate::probe::interval::{Interval, RESAMPLING_SEED, interval};
-use crate::probe::look::{OnText, each_text, look};
+use crate::probe::look::{OnText, TextChecks, each_text, look};
 use crate::probe::words::{Alignment, WordText, word_row};
-use crate::view::Verification;
 
 /// The distances from subject to verb, in words, for which accuracies are given apart: from, to.
 pub const DISTANCES: [[usize; 2]; 3] = [[1, 3], [4, 7], [8, usize::MAX]];
@@ -61,9 +60,9 @@ pub struct Agreement {
     pub verbs: Option<[Option<f64>; KINDS]>,
     /// Items left out: the model takes no text so long, or a verb is more than one token (verbs only).
     pub left_out: usize,
-    /// How exact the attention was.
+    /// How exact the attention was, and how long the texts were.
     #[serde(skip)]
-    pub verification: Verification,
+    pub checks: TextChecks,
 }
 
 /// What one item gave.
@@ -79,7 +78,7 @@ struct Found {
 /// [`LensError::Probe`] if no item is left; as [`Model::run`].
 pub fn probe_agreement(model: &Model, items: &[Item], on_text: OnText<'_>) -> Result<Agreement, LensError> {
     let info = model.info();
-    let looked = each_text(items, on_text, |item, verification| match look_at(model, item, verification) {
+    let looked = each_text(items, on_text, |item, checks| match look_at(model, item, checks) {
         Ok(found) => Ok(Some(found)),
         Err(LensError::TextTooLong { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -166,7 +165,7 @@ pub fn probe_agreement(model: &Model, items: &[Item], on_text: OnText<'_>) -> Re
         nearest_noun: share(&|item| f64::from(u8::from(nearest(item)))),
         verbs,
         left_out: items.len() - found.len() + unpredicted,
-        verification: looked.verification,
+        checks: looked.checks,
     })
 }
 
@@ -250,13 +249,13 @@ impl Placed {
     }
 }
 
-fn look_at(model: &Model, item: &Item, verification: Option<&mut Verification>) -> Result<Found, LensError> {
+fn look_at(model: &Model, item: &Item, checks: &mut TextChecks) -> Result<Found, LensError> {
     let placed = Placed::new(model, item)?;
     let Placed { alignment, places } = &placed;
     let pieces = placed.pieces();
     let mut heads = Vec::new();
     let mut rows = vec![vec![0.0; alignment.tokens.tokens.len()]; pieces.len()];
-    let hidden = look(model, &alignment.tokens, verification, &mut |attention| {
+    let hidden = look(model, &alignment.tokens, checks, &mut |attention| {
         for head in 0..model.info().heads {
             for (row, &piece) in rows.iter_mut().zip(pieces) {
                 attention.probs(head, piece..piece + 1, row)?;

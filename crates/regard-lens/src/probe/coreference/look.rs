@@ -7,9 +7,8 @@ use super::window::{Window, align, windows};
 use crate::error::LensError;
 use crate::model::Model;
 use crate::probe::coreference_file::Book;
-use crate::probe::look::{OnText, each_text, look};
+use crate::probe::look::{OnText, TextChecks, each_text, look};
 use crate::probe::words::{Alignment, strongest, word_row};
-use crate::view::Verification;
 
 /// A choice: the candidate, and whether the strongest word of all, candidate or not, means the same as the
 /// pronoun.
@@ -28,8 +27,8 @@ pub struct CoreferencePicks {
     pub(super) pronouns: Vec<(usize, Pronoun, Vec<Choice>)>,
     /// Pronouns in sentences longer than a window, which are not asked about.
     pub skipped: usize,
-    /// How exact the attention was.
-    pub verification: Verification,
+    /// How exact the attention was, and how long the texts were.
+    pub checks: TextChecks,
 }
 
 impl CoreferencePicks {
@@ -57,9 +56,9 @@ impl CoreferencePicks {
                 }
             }
         }
-        let looked = each_text(&texts, on_text, |(number, window, pronouns), verification| {
+        let looked = each_text(&texts, on_text, |(number, window, pronouns), checks| {
             let alignment = align(model, &books[*number], window)?;
-            look_at(model, &alignment, window.words.start, pronouns, verification)
+            look_at(model, &alignment, window.words.start, pronouns, checks)
         })?;
         let pronouns: Vec<_> = texts
             .into_iter()
@@ -73,7 +72,7 @@ impl CoreferencePicks {
             num_heads: info.layers * info.heads,
             skipped: asked - pronouns.len(),
             pronouns,
-            verification: looked.verification,
+            checks: looked.checks,
         })
     }
 }
@@ -84,11 +83,11 @@ fn look_at(
     alignment: &Alignment,
     start: usize,
     pronouns: &[Pronoun],
-    verification: Option<&mut Verification>,
+    checks: &mut TextChecks,
 ) -> Result<Vec<Vec<Choice>>, LensError> {
     let tokens = alignment.tokens.tokens.len();
     let mut choices = vec![Vec::new(); pronouns.len()];
-    look(model, &alignment.tokens, verification, &mut |attention| {
+    look(model, &alignment.tokens, checks, &mut |attention| {
         let heads: Vec<Vec<Choice>> = (0..model.info().heads)
             .into_par_iter()
             .map(|head| {

@@ -5,9 +5,8 @@ use rayon::prelude::*;
 use crate::error::LensError;
 use crate::model::Model;
 use crate::probe::conllu::UdSentence;
-use crate::probe::look::{OnText, each_text, look};
+use crate::probe::look::{OnText, TextChecks, each_text, look};
 use crate::probe::words::{Alignment, strongest, word_row};
-use crate::view::Verification;
 
 /// Where there is no pick.
 const NONE: u16 = u16::MAX;
@@ -20,8 +19,8 @@ pub struct SyntaxPicks {
     pub(super) num_heads: usize,
     /// For each sentence; `None` where it has more tokens than the model takes, or none.
     pub(super) sentences: Vec<Option<SentencePicks>>,
-    /// How exact the attention was.
-    pub verification: Verification,
+    /// How exact the attention was, and how long the texts were.
+    pub checks: TextChecks,
 }
 
 /// `[num_heads, words]`.
@@ -44,20 +43,20 @@ impl SyntaxPicks {
     /// # Errors
     /// As [`Model::run`].
     pub fn new(model: &Model, sentences: &[UdSentence], on_text: OnText<'_>) -> Result<Self, LensError> {
-        let looked = each_text(sentences, on_text, |sentence, verification| {
+        let looked = each_text(sentences, on_text, |sentence, checks| {
             let alignment = match Alignment::new(model, &sentence.text) {
                 Ok(alignment) => alignment,
                 Err(LensError::TextTooLong { .. } | LensError::EmptyText) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            look_at(model, &alignment, verification).map(Some)
+            look_at(model, &alignment, checks).map(Some)
         })?;
         let info = model.info();
         Ok(Self {
             heads_per_layer: info.heads,
             num_heads: info.layers * info.heads,
             sentences: looked.found,
-            verification: looked.verification,
+            checks: looked.checks,
         })
     }
 
@@ -77,7 +76,7 @@ impl SyntaxPicks {
             heads_per_layer: num_heads,
             num_heads,
             sentences: sentences.iter().map(|picks| Some(of(picks))).collect(),
-            verification: Verification::default(),
+            checks: TextChecks::default(),
         }
     }
 }
@@ -85,11 +84,11 @@ impl SyntaxPicks {
 fn look_at(
     model: &Model,
     alignment: &Alignment,
-    verification: Option<&mut Verification>,
+    checks: &mut TextChecks,
 ) -> Result<SentencePicks, LensError> {
     let (words, tokens) = (alignment.pieces.len(), alignment.tokens.tokens.len());
     let mut picks = Vec::with_capacity(model.info().layers * model.info().heads * words);
-    look(model, &alignment.tokens, verification, &mut |attention| {
+    look(model, &alignment.tokens, checks, &mut |attention| {
         let heads: Vec<Vec<u16>> = (0..model.info().heads)
             .into_par_iter()
             .map(|head| {
